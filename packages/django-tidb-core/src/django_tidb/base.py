@@ -1,0 +1,135 @@
+"""TiDB database backend for Django: what differs from Django's MySQL backend."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.db import DatabaseError, NotSupportedError
+from django.utils.functional import cached_property
+
+from . import plugins
+from .driver import ensure_driver
+from .version import TiDBVersion
+
+# What follows imports the driver under the name that Django gives it.
+ensure_driver()
+
+from django.db.backends.mysql.base import (  # noqa: E402
+    DatabaseWrapper as MySQLDatabaseWrapper,
+)
+
+from .features import DatabaseFeatures  # noqa: E402
+from .introspection import DatabaseIntrospection  # noqa: E402
+from .operations import DatabaseOperations  # noqa: E402
+from .schema import DatabaseSchemaEditor  # noqa: E402
+from .validation import DatabaseValidation  # noqa: E402
+
+for plugin in plugins.get_plugins():
+    plugins.register_meta_options(plugin.meta_options)
+
+
+class DatabaseWrapper(MySQLDatabaseWrapper):
+    """
+    A connection to TiDB.
+
+    ``vendor`` stays "mysql", so that the ``as_mysql`` methods of Django and of
+    third parties apply; :func:`django_tidb.is_tidb` tells the two apart.
+    """
+
+    display_name = "TiDB"
+    # What is_tidb() looks at.
+    tidb = True
+
+    # Constants, because whatever a server says here describes the protocol
+    # and not what TiDB can do. With this version Django's MySQL backend sends
+    # the statements that TiDB understands; the option server-version of the
+    # server can replace its own answer by any text:
+    # https://docs.pingcap.com/tidb/stable/tidb-configuration-file#server-version
+    mysql_is_mariadb = False
+    mysql_version = (8, 0, 11)
+
+    # SERIALIZABLE is refused with error 8048, READ UNCOMMITTED likewise:
+    # https://docs.pingcap.com/tidb/stable/transaction-isolation-levels
+    isolation_levels = {"read committed", "repeatable read"}
+
+    SchemaEditorClass = DatabaseSchemaEditor
+    features_class = DatabaseFeatures
+    introspection_class = DatabaseIntrospection
+    ops_class = DatabaseOperations
+    validation_class = DatabaseValidation
+
+    # The versions of the servers that this process has met. Threads have
+    # connections of their own, which need not ask again.
+    _versions: ClassVar[dict[tuple[Any, ...], TiDBVersion]] = {}
+
+    @cached_property
+    def tidb_version(self) -> TiDBVersion:
+        """
+        The server's version. Asked for once per process and server.
+
+        Raises ``NotSupportedError`` if the server is not a TiDB.
+        """
+        params = self.get_connection_params()
+        server = ("host", "port", "unix_socket", "read_default_file")
+        key = (self.alias, *(params.get(name) for name in server))
+        if key not in self._versions:
+            self._versions[key] = self._ask_version()
+        return self._versions[key]
+
+    def _ask_version(self) -> TiDBVersion:
+        with self.temporary_connection() as cursor:
+            try:
+                cursor.execute("SELECT VERSION(), tidb_version()")
+                version, details = cursor.fetchone()
+            except DatabaseError:
+                # No other server has a function of that name.
+                cursor.execute("SELECT VERSION()")
+                (version,), details = cursor.fetchone(), ""
+        tidb_version = TiDBVersion.parse(version, details)
+        if tidb_version is None:
+            raise NotSupportedError(
+                f"The database connection {self.alias!r} has the ENGINE "
+                f"'django_tidb', but its server is not a TiDB: it calls itself "
+                f"{version!r}. For MySQL and MariaDB the ENGINE is "
+                "'django.db.backends.mysql'."
+            )
+        return tidb_version
+
+    def get_database_version(self) -> tuple[int, ...]:
+        return self.tidb_version.release
+
+    @cached_property
+    def mysql_server_data(self) -> dict[str, Any]:
+        """
+        The server variables that Django and this backend consult, read in one
+        statement when the first of them is needed.
+        """
+        with self.temporary_connection() as cursor:
+            # CONVERT_TZ returns NULL if the server has no time zone database.
+            cursor.execute(
+                "SELECT variable_name, variable_value "
+                "FROM information_schema.session_variables "
+                "WHERE variable_name IN ('default_storage_engine', "
+                "'lower_case_table_names', 'sql_auto_is_null', 'sql_mode', "
+                "'tidb_enable_check_constraint') "
+                "UNION ALL SELECT 'has_zoneinfo_database', "
+                "CONVERT_TZ('2001-01-01 01:00:00', 'UTC', 'UTC') IS NOT NULL"
+            )
+            variables = dict(cursor.fetchall())
+        return {
+            "version": self.tidb_version.text,
+            "sql_mode": variables["sql_mode"],
+            "default_storage_engine": variables["default_storage_engine"],
+            "sql_auto_is_null": variables["sql_auto_is_null"] in ("1", "ON"),
+            "lower_case_table_names": variables["lower_case_table_names"] != "0",
+            "has_zoneinfo_database": variables["has_zoneinfo_database"] == "1",
+            # The variable does not exist before TiDB 7.2.
+            "enforces_check_constraints": (
+                variables.get("tidb_enable_check_constraint") == "ON"
+            ),
+        }
+
+    def schema_editor(self, *args: Any, **kwargs: Any) -> DatabaseSchemaEditor:
+        # Variables may have been set since the last migration.
+        self.__dict__.pop("mysql_server_data", None)
+        return super().schema_editor(*args, **kwargs)

@@ -1,0 +1,41 @@
+"""
+SQL compilers that look for ``as_tidb`` before ``as_mysql``.
+
+An expression whose MySQL form TiDB refuses, or answers differently, has a
+method ``as_tidb(compiler, connection)``. Connections to MySQL and MariaDB in
+the same project never look at it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.backends.mysql import compiler as mysql
+
+
+class _TiDBCompiler:
+    def compile(self, node: Any) -> tuple[str, Any]:
+        as_tidb = getattr(node, "as_tidb", None)
+        if as_tidb is None:
+            return super().compile(node)
+        return as_tidb(self, self.connection)
+
+
+class SQLCompiler(_TiDBCompiler, mysql.SQLCompiler):
+    pass
+
+
+class SQLInsertCompiler(_TiDBCompiler, mysql.SQLInsertCompiler):
+    pass
+
+
+class SQLDeleteCompiler(_TiDBCompiler, mysql.SQLDeleteCompiler):
+    pass
+
+
+class SQLUpdateCompiler(_TiDBCompiler, mysql.SQLUpdateCompiler):
+    pass
+
+
+class SQLAggregateCompiler(_TiDBCompiler, mysql.SQLAggregateCompiler):
+    pass

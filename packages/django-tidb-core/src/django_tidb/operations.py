@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.backends.mysql.operations import (
+    DatabaseOperations as MySQLDatabaseOperations,
+)
+from django.db.models.constants import OnConflict
+
+from .functions import register_functions
+
+register_functions()
+
+
+class DatabaseOperations(MySQLDatabaseOperations):
+    compiler_module = "django_tidb.compiler"
+
+    def explain_query_prefix(self, format: str | None = None, **options: Any) -> str:
+        """
+        Return EXPLAIN, or EXPLAIN ANALYZE, in one of TiDB's formats: row (the
+        default, also called text or traditional), brief, verbose, dot and,
+        from TiDB 7.0, tidb_json.
+        """
+        # TEXT is the name that Django has for every backend's plain format.
+        if not format or format.upper() == "TEXT":
+            format = "ROW"
+        analyze = options.pop("analyze", False)
+        # MySQL's method would choose a format of MySQL's.
+        prefix = super(MySQLDatabaseOperations, self).explain_query_prefix(
+            format, **options
+        )
+        if analyze:
+            prefix += " ANALYZE"
+        return f"{prefix} FORMAT = '{format.lower()}'"
+
+    def on_conflict_suffix_sql(
+        self, fields: Any, on_conflict: Any, update_fields: Any, unique_fields: Any
+    ) -> str:
+        # The alias for the new row, which MySQL wants, is a syntax error:
+        # https://docs.pingcap.com/tidb/stable/sql-statement-insert
+        if on_conflict == OnConflict.UPDATE:
+            assignments = ", ".join(
+                f"{name} = VALUES({name})"
+                for name in map(self.quote_name, update_fields)
+            )
+            return f"ON DUPLICATE KEY UPDATE {assignments}"
+        return super().on_conflict_suffix_sql(
+            fields, on_conflict, update_fields, unique_fields
+        )
+
+    def regex_lookup(self, lookup_type: str) -> str:
+        # https://docs.pingcap.com/tidb/stable/string-functions#regexp_like
+        if self.connection.tidb_version >= (6, 3):
+            return super().regex_lookup(lookup_type)
+        if lookup_type == "regex":
+            return "%s REGEXP BINARY %s"
+        return "%s REGEXP %s"

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.db.backends.mysql.schema import (
+    DatabaseSchemaEditor as MySQLDatabaseSchemaEditor,
+)
+from django.db.models import Field, Model
+
+from .plugins import get_plugins
+
+
+class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
+    # A column cannot be added together with its foreign key:
+    # https://github.com/pingcap/tidb/issues/45474
+    sql_create_column_inline_fk = None
+
+    def table_sql(self, model: type[Model]) -> tuple[str, Any]:
+        sql, params = super().table_sql(model)
+        for plugin in get_plugins():
+            for option in plugin.table_options(model, self.connection):
+                sql += f" {option}"
+        return sql, params
+
+    def execute(self, sql: Any, params: Any = ()) -> None:
+        # TiDB takes one statement at a time. A Statement that presupposes
+        # others brings them along.
+        for prerequisite in getattr(sql, "prerequisites", ()):
+            super().execute(prerequisite)
+        super().execute(sql, params)
+
+    def _iter_column_sql(
+        self,
+        column_db_type: str,
+        params: list[Any],
+        model: type[Model],
+        field: Field,
+        field_db_params: dict[str, Any],
+        include_default: bool,
+    ) -> Iterator[str]:
+        # Django asks with include_default when it adds a column, which cannot
+        # be UNIQUE from the start: https://github.com/pingcap/tidb/issues/30188
+        for sql in super()._iter_column_sql(
+            column_db_type, params, model, field, field_db_params, include_default
+        ):
+            if not (include_default and sql == "UNIQUE"):
+                yield sql
+
+    def add_field(self, model: type[Model], field: Field) -> None:
+        super().add_field(model, field)
+        if (
+            field.unique
+            and not field.primary_key
+            and field.db_type(self.connection) is not None
+        ):
+            self.execute(self._create_unique_sql(model, [field]))
+
+    def skip_default(self, field: Field) -> bool:
+        # Error 1101 for BLOB, TEXT and JSON:
+        # https://docs.pingcap.com/tidb/stable/data-type-default-values
+        return self._is_limited_data_type(field)
+
+    def skip_default_on_alter(self, field: Field) -> bool:
+        return self.skip_default(field)
+
+    def _field_should_be_indexed(self, model: type[Model], field: Field) -> bool:
+        # Unlike MySQL's method this one need not ask for the storage engine.
+        if not field.db_index or field.unique or self._is_limited_data_type(field):
+            return False
+        # TiDB makes the index of a foreign key itself.
+        return not (
+            field.get_internal_type() == "ForeignKey"
+            and field.db_constraint
+            and self.connection.features.supports_foreign_keys
+        )

@@ -1,0 +1,45 @@
+"""TiDB's VECTOR columns, distances and vector search for Django."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .fields import VectorField
+    from .functions import (
+        CosineDistance,
+        L1Distance,
+        L2Distance,
+        NegativeInnerProduct,
+    )
+    from .indexes import VectorIndex
+
+__all__ = [
+    "CosineDistance",
+    "L1Distance",
+    "L2Distance",
+    "NegativeInnerProduct",
+    "VectorField",
+    "VectorIndex",
+    "__version__",
+]
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "CosineDistance": "functions",
+    "L1Distance": "functions",
+    "L2Distance": "functions",
+    "NegativeInnerProduct": "functions",
+    "VectorField": "fields",
+    "VectorIndex": "indexes",
+}
+
+
+def __getattr__(name: str) -> object:
+    # The engine loads this package for its plugin: without numpy, and before
+    # Django's models can be imported.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)

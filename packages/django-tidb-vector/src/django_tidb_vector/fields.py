@@ -1,0 +1,144 @@
+"""VECTOR columns: https://docs.pingcap.com/tidb/stable/vector-search-data-types"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import apps
+from django.core import checks, exceptions
+from django.db import connections, models, router
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from django_tidb import is_tidb
+
+from .codec import Vector, decode, encode, to_vector
+from .forms import EMPTY_VALUES, VectorFormField
+
+__all__ = ["VectorField"]
+
+# The server's limit.
+MAX_DIMENSIONS = 16383
+
+
+class VectorField(models.Field):
+    """
+    A vector of single-precision numbers. Needs TiDB 8.4 or later.
+
+    With `dimensions` (1 to 16383) all vectors of the column have that many
+    elements; without, each has its own number, and no index is possible.
+    Assign any sequence or array of numbers; what comes from the database is a
+    numpy array of dtype float32. Saving raises ValueError for a vector of
+    another length and for numbers that are not finite in single precision.
+    """
+
+    description = "Vector"
+    empty_strings_allowed = False
+    empty_values = EMPTY_VALUES
+
+    def __init__(
+        self, *args: Any, dimensions: int | None = None, **kwargs: Any
+    ) -> None:
+        self.dimensions = dimensions
+        super().__init__(*args, **kwargs)
+
+    def deconstruct(self) -> tuple[str, str, list[Any], dict[str, Any]]:
+        name, _, args, kwargs = super().deconstruct()
+        if self.dimensions is not None:
+            kwargs["dimensions"] = self.dimensions
+        return name, "django_tidb_vector.VectorField", args, kwargs
+
+    def db_type(self, connection: BaseDatabaseWrapper) -> str:
+        return "vector" if self.dimensions is None else f"vector({self.dimensions:d})"
+
+    def from_db_value(
+        self, value: str | bytes | None, expression: Any, connection: Any
+    ) -> Vector | None:
+        return None if value is None else decode(value)
+
+    def to_python(self, value: Any) -> Vector | None:
+        if value is None:
+            return None
+        try:
+            if isinstance(value, str | bytes):
+                value = decode(value)
+            return to_vector(value, self.dimensions)
+        except ValueError as error:
+            raise exceptions.ValidationError(
+                f"Not a valid vector: {error}.", code="invalid"
+            ) from error
+
+    def get_prep_value(self, value: Any) -> Any:
+        if value is None or hasattr(value, "resolve_expression"):
+            return value
+        try:
+            if isinstance(value, str | bytes):
+                value = decode(value)
+            return encode(value, self.dimensions)
+        except ValueError as error:
+            raise ValueError(f"{self._describe()}: {error}.") from error
+
+    def _describe(self) -> str:
+        # Expressions have fields of no model.
+        return str(self) if hasattr(self, "model") else "Vector"
+
+    def value_to_string(self, obj: models.Model) -> str | None:
+        return self.get_prep_value(self.value_from_object(obj))
+
+    def formfield(self, **kwargs: Any) -> Any:
+        return super().formfield(
+            **{
+                "form_class": VectorFormField,
+                "dimensions": self.dimensions,
+                **kwargs,
+            }
+        )
+
+    def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
+        return [
+            *super().check(**kwargs),
+            *self._check_dimensions(),
+            *self._check_databases(kwargs.get("databases") or ()),
+            *self._check_app(),
+        ]
+
+    def _check_dimensions(self) -> list[checks.CheckMessage]:
+        if self.dimensions is None or (
+            isinstance(self.dimensions, int) and 1 <= self.dimensions <= MAX_DIMENSIONS
+        ):
+            return []
+        return [
+            checks.Error(
+                f"'dimensions' is {self.dimensions!r}; it must be None or an integer "
+                f"from 1 to {MAX_DIMENSIONS}.",
+                obj=self,
+                id="tidb_vector.E001",
+            )
+        ]
+
+    def _check_databases(self, databases: Any) -> list[checks.CheckMessage]:
+        return [
+            checks.Error(
+                f"The database {alias!r} is not a TiDB; only TiDB has vector columns.",
+                hint=(
+                    "Keep the model away from that database with allow_migrate() "
+                    "of a database router."
+                ),
+                obj=self,
+                id="tidb_vector.E002",
+            )
+            for alias in databases
+            if router.allow_migrate_model(alias, self.model)
+            and not is_tidb(connections[alias])
+        ]
+
+    def _check_app(self) -> list[checks.CheckMessage]:
+        if apps.is_installed("django_tidb_vector"):
+            return []
+        return [
+            checks.Warning(
+                "VectorField is used without its app.",
+                hint="Add 'django_tidb_vector' to INSTALLED_APPS.",
+                obj=self,
+                id="tidb_vector.W001",
+            )
+        ]

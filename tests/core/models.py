@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from django.db import models
+
+
+class Author(models.Model):
+    name = models.CharField(max_length=50, unique=True)
+    bio = models.TextField(blank=True)
+
+
+class Book(models.Model):
+    author = models.ForeignKey(Author, models.CASCADE, related_name="books")
+    title = models.CharField(max_length=100, db_index=True)
+    pages = models.PositiveIntegerField(default=0)
+    published = models.DateTimeField(null=True)

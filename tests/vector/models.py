@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+from django.db import models
+
+from django_tidb_vector import VectorField
+
+
+class Item(models.Model):
+    embedding = VectorField(dimensions=3, null=True, blank=True)
+    other = VectorField(null=True, blank=True)
