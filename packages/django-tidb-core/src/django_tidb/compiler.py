@@ -13,7 +13,7 @@ from typing import Any
 from django.db.backends.mysql import compiler as mysql
 
 
-class _TiDBCompiler:
+class SQLCompiler(mysql.SQLCompiler):
     def compile(self, node: Any) -> tuple[str, Any]:
         as_tidb = getattr(node, "as_tidb", None)
         if as_tidb is None:
@@ -21,21 +21,17 @@ class _TiDBCompiler:
         return as_tidb(self, self.connection)
 
 
-class SQLCompiler(_TiDBCompiler, mysql.SQLCompiler):
+class SQLInsertCompiler(SQLCompiler, mysql.SQLInsertCompiler):
     pass
 
 
-class SQLInsertCompiler(_TiDBCompiler, mysql.SQLInsertCompiler):
+class SQLDeleteCompiler(SQLCompiler, mysql.SQLDeleteCompiler):
     pass
 
 
-class SQLDeleteCompiler(_TiDBCompiler, mysql.SQLDeleteCompiler):
+class SQLUpdateCompiler(SQLCompiler, mysql.SQLUpdateCompiler):
     pass
 
 
-class SQLUpdateCompiler(_TiDBCompiler, mysql.SQLUpdateCompiler):
-    pass
-
-
-class SQLAggregateCompiler(_TiDBCompiler, mysql.SQLAggregateCompiler):
+class SQLAggregateCompiler(SQLCompiler, mysql.SQLAggregateCompiler):
     pass

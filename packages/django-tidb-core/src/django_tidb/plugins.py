@@ -94,12 +94,15 @@ def _load(entry_point: EntryPoint) -> Plugin:
     return plugin
 
 
-def _describe(entry_point: EntryPoint) -> str:
+def _origin(entry_point: EntryPoint) -> str:
     dist = entry_point.dist
-    origin = f"{dist.name} {dist.version}" if dist else "an unknown distribution"
+    return f"{dist.name} {dist.version}" if dist else "an unknown distribution"
+
+
+def _describe(entry_point: EntryPoint) -> str:
     return (
-        f"The plugin {entry_point.name!r} ({entry_point.value}) of {origin} in the "
-        f"entry-point group {GROUP!r}"
+        f"The plugin {entry_point.name!r} ({entry_point.value}) of "
+        f"{_origin(entry_point)} in the entry-point group {GROUP!r}"
     )
 
 
@@ -122,7 +125,7 @@ def get_plugins() -> tuple[Plugin, ...]:
         if twin := found.get(entry_point.name):
             raise ImproperlyConfigured(
                 f"{_describe(entry_point)} has the same name as the plugin of "
-                f"{twin.dist.name if twin.dist else 'an unknown distribution'} "
+                f"{_origin(twin)} "
                 f"({twin.value}). Uninstall one of the two."
             )
         found[entry_point.name] = entry_point
@@ -148,19 +151,28 @@ def register_meta_options(names: Iterable[str]) -> None:
         )
 
 
-def import_moved(path: str, distribution: str) -> object:
+def moved_names(
+    module: str, names: Iterable[str], distribution: str
+) -> Callable[[str], object]:
     """
-    Return the object that django-tidb had at the import path `path`.
+    Return a ``__getattr__`` for `module`, an import path of django-tidb, whose
+    `names` are served by the plugin that `distribution` installs.
 
-    Raises ImportError, naming the `distribution` to install, if no installed
-    plugin serves that path.
+    It raises ImportError, naming that distribution, if no plugin does.
     """
-    for plugin in get_plugins():
-        if path in plugin.moved:
-            return import_string(plugin.moved[path])
-    name = path.rpartition(".")[2]
-    raise ImportError(
-        f"{path} needs the plugin {distribution}. Install it: pip install "
-        f"{distribution}. New code imports {name} from "
-        f"{distribution.replace('-', '_')}."
-    )
+    known = frozenset(names)
+
+    def __getattr__(name: str) -> object:
+        if name not in known:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        path = f"{module}.{name}"
+        for plugin in get_plugins():
+            if path in plugin.moved:
+                return import_string(plugin.moved[path])
+        raise ImportError(
+            f"{path} needs the plugin {distribution}. Install it: pip install "
+            f"{distribution}. New code imports {name} from "
+            f"{distribution.replace('-', '_')}."
+        )
+
+    return __getattr__

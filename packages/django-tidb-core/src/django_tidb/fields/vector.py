@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from django_tidb.plugins import import_moved
+from django_tidb.plugins import moved_names
 
-__all__ = [
-    "CosineDistance",
-    "L1Distance",
-    "L2Distance",
-    "NegativeInnerProduct",
-    "VectorField",
-    "VectorIndex",
-]
-
-
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return import_moved(f"{__name__}.{name}", "django-tidb-vector")
+__getattr__ = moved_names(
+    __name__,
+    [
+        "CosineDistance",
+        "L1Distance",
+        "L2Distance",
+        "NegativeInnerProduct",
+        "VectorField",
+        "VectorIndex",
+    ],
+    "django-tidb-vector",
+)

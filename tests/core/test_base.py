@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db import NotSupportedError, connection, connections
+from django.test.utils import CaptureQueriesContext
+
+from django_tidb import is_tidb
+from django_tidb.base import DatabaseWrapper
+from django_tidb.version import TiDBVersion
+
+
+def wrapper(**settings):
+    """A connection of its own to the test server."""
+    return DatabaseWrapper({**connection.settings_dict, **settings}, "default")
+
+
+@pytest.mark.django_db
+def test_version():
+    assert connection.tidb_version >= (5, 0)
+    assert connection.get_database_version() == connection.tidb_version.release
+    assert connection.tidb_version.store
+    assert connection.display_name == "TiDB"
+    assert connection.vendor == "mysql"
+
+
+@pytest.mark.django_db
+def test_second_connection_does_not_ask_for_the_version(monkeypatch):
+    assert connection.tidb_version
+    monkeypatch.setattr(DatabaseWrapper, "_ask_version", None)
+    other = wrapper()
+    assert other.tidb_version == connection.tidb_version
+
+
+@pytest.mark.django_db
+def test_mysql_constants_do_not_depend_on_the_server(monkeypatch):
+    other = wrapper()
+    monkeypatch.setattr(other, "tidb_version", TiDBVersion.parse("8.4.0-TiDB-v8.5.6"))
+    assert other.mysql_version == (8, 0, 11)
+    assert other.mysql_is_mariadb is False
+
+
+@pytest.mark.django_db
+def test_server_that_is_not_tidb(monkeypatch):
+    # tidb_version() is unknown elsewhere, so a MySQL answers VERSION() alone.
+    other = wrapper()
+    monkeypatch.setattr(DatabaseWrapper, "_versions", {})
+    monkeypatch.setattr(TiDBVersion, "parse", lambda version, details: None)
+    with pytest.raises(NotSupportedError) as error:
+        _ = other.tidb_version
+    assert "'default' has the ENGINE 'django_tidb'" in str(error.value)
+    assert "'django.db.backends.mysql'" in str(error.value)
+
+
+def test_isolation_level_that_tidb_refuses():
+    other = wrapper(OPTIONS={"isolation_level": "serializable"})
+    with pytest.raises(
+        ImproperlyConfigured, match="Use one of 'read committed', 'repeatable read'"
+    ):
+        other.get_connection_params()
+
+
+@pytest.mark.django_db
+def test_options_init_command():
+    other = wrapper(OPTIONS={"init_command": "SET @@max_execution_time = 12345"})
+    try:
+        with other.cursor() as cursor:
+            cursor.execute("SELECT @@max_execution_time")
+            assert cursor.fetchone() == (12345,)
+    finally:
+        other.close()
+
+
+@pytest.mark.django_db
+def test_password(tidb_server):
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE USER 'limited'@'%' IDENTIFIED BY 'p%ss word'")
+    try:
+        other = wrapper(USER="limited", PASSWORD="p%ss word", NAME="")
+        with other.cursor() as cursor:
+            cursor.execute("SELECT CURRENT_USER()")
+            assert cursor.fetchone() == ("limited@%",)
+        other.close()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP USER 'limited'@'%'")
+
+
+@pytest.mark.django_db
+def test_server_variables_are_read_in_one_statement_and_again_for_a_schema_editor():
+    connection.__dict__.pop("mysql_server_data", None)
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        _ = connection.sql_mode
+        _ = connection.features.ignores_table_name_case
+        _ = connection.features.supports_table_check_constraints
+        _ = connection.features.has_zoneinfo_database
+    assert len(queries) <= 1
+    with connection.schema_editor(collect_sql=True, atomic=False):
+        assert "mysql_server_data" not in connection.__dict__
+
+
+def test_is_tidb():
+    assert is_tidb(connection)
+    assert not is_tidb(connections["sqlite"])

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from django.db import NotSupportedError, connection, transaction
+from django.db.models import F, Value
+from django.db.models.functions import Chr
+
+from .models import Author, Book
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.mark.parametrize(
+    "format", [None, "text", "row", "traditional", "brief", "verbose", "DOT"]
+)
+@pytest.mark.parametrize("analyze", [False, True])
+def test_explain(format, analyze):
+    plan = Author.objects.filter(name="x").explain(format=format, analyze=analyze)
+    assert "Point_Get" in plan
+
+
+def test_explain_tidb_json():
+    plan = json.loads(Author.objects.all().explain(format="tidb_json"))
+    assert plan[0]["id"].startswith("TableReader")
+
+
+@pytest.mark.parametrize("format", ["tree", "json", "nonsense"])
+def test_explain_unknown_format(format):
+    with pytest.raises(ValueError) as error:
+        Author.objects.all().explain(format=format)
+    assert f"{format.upper()} is not a recognized format" in str(error.value)
+    assert "TIDB_JSON" in str(error.value)
+
+
+def test_explain_unknown_option():
+    with pytest.raises(ValueError, match="Unknown options: verbose"):
+        Author.objects.all().explain(verbose=True)
+
+
+def test_upsert():
+    Author.objects.create(name="Ann", bio="old")
+    Author.objects.bulk_create(
+        [Author(name="Ann", bio="new"), Author(name="Bob", bio="his")],
+        update_conflicts=True,
+        update_fields=["bio"],
+    )
+    assert dict(Author.objects.values_list("name", "bio")) == {
+        "Ann": "new",
+        "Bob": "his",
+    }
+
+
+def test_ignore_conflicts():
+    Author.objects.create(name="Ann", bio="old")
+    Author.objects.bulk_create([Author(name="Ann", bio="new")], ignore_conflicts=True)
+    assert Author.objects.get().bio == "old"
+
+
+def test_regex():
+    Author.objects.create(name="Ann")
+    assert Author.objects.filter(name__regex="^A").exists()
+    assert not Author.objects.filter(name__regex="^a").exists()
+
+
+@pytest.mark.parametrize(
+    "code", [0, 65, 127, 128, 233, 2047, 2048, 8364, 65535, 65536, 128512, 1114111]
+)
+def test_chr(code):
+    author = Author.objects.create(name="x")
+    found = Author.objects.annotate(char=Chr(Value(code))).get(pk=author.pk)
+    assert found.char == chr(code)
+
+
+def test_update_may_read_its_own_table():
+    author = Author.objects.create(name="Ann")
+    Book.objects.create(author=author, title="A", pages=1)
+    Book.objects.filter(pk__in=Book.objects.filter(pages=1)).update(
+        pages=F("pages") + 1
+    )
+    assert Book.objects.get().pages == 2
+
+
+def test_select_for_update():
+    Author.objects.create(name="Ann")
+    with transaction.atomic():
+        assert Author.objects.select_for_update(nowait=True).get().name == "Ann"
+    with transaction.atomic(), pytest.raises(NotSupportedError, match="SKIP LOCKED"):
+        Author.objects.select_for_update(skip_locked=True).get()
+
+
+def test_savepoints():
+    assert connection.features.uses_savepoints
+    with transaction.atomic():
+        Author.objects.create(name="kept")
+        with pytest.raises(RuntimeError), transaction.atomic():
+            Author.objects.create(name="rolled back")
+            raise RuntimeError
+    assert Author.objects.get().name == "kept"

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from django_tidb import plugins
+from django_tidb.plugins import Plugin, get_plugins
+
+pytestmark = pytest.mark.usefixtures("fresh_plugins")
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Install a distribution of one module and one entry point."""
+
+    def install(distribution, entry_point, code):
+        module = entry_point.partition(" = ")[2].partition(":")[0]
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        path = tmp_path / distribution
+        info = path / f"{distribution.replace('-', '_')}-1.5.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Name: {distribution}\nVersion: 1.5\n")
+        (info / "entry_points.txt").write_text(f"[{plugins.GROUP}]\n{entry_point}\n")
+        (path / f"{module}.py").write_text(code)
+        monkeypatch.syspath_prepend(path)
+
+    return install
+
+
+GOOD = "from django_tidb.plugins import Plugin\nplugin = Plugin({name!r}, 1)\n"
+
+
+def test_both_plugins_of_this_repository():
+    assert [plugin.name for plugin in get_plugins()] == ["autorandom", "vector"]
+
+
+def test_without_plugins(monkeypatch):
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: ())
+    assert get_plugins() == ()
+
+
+def test_third_party_plugin(install):
+    install("tidb-extra", "extra = tidb_extra:plugin", GOOD.format(name="extra"))
+    assert [plugin.name for plugin in get_plugins()] == [
+        "autorandom",
+        "extra",
+        "vector",
+    ]
+
+
+def test_scanned_once_until_the_cache_is_cleared(install):
+    before = get_plugins()
+    install("tidb-late", "late = tidb_late:plugin", GOOD.format(name="late"))
+    assert get_plugins() is before
+    get_plugins.cache_clear()
+    assert "late" in [plugin.name for plugin in get_plugins()]
+
+
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        ("import no_such_module\n", "cannot be loaded: ModuleNotFoundError"),
+        ("1 / 0\n", "cannot be loaded: ZeroDivisionError"),
+        ("", "cannot be loaded: AttributeError"),
+        ("plugin = 5\n", "is 5, not an instance of django_tidb.plugins.Plugin"),
+        (
+            "from django_tidb.plugins import Plugin\nplugin = Plugin('bad', 2)\n",
+            "was written for plugin API 2; this django-tidb-core has 1",
+        ),
+        (
+            "from django_tidb.plugins import Plugin\nplugin = Plugin('worse', 1)\n",
+            "calls itself 'worse'; the two names must be the same",
+        ),
+    ],
+)
+def test_bad_plugin_is_named(install, code, problem):
+    install("tidb-bad", "bad = tidb_bad:plugin", code)
+    with pytest.raises(ImproperlyConfigured) as error:
+        get_plugins()
+    message = str(error.value)
+    assert message.startswith(
+        "The plugin 'bad' (tidb_bad:plugin) of tidb-bad 1.5 in the entry-point "
+        "group 'django_tidb.plugins' "
+    )
+    assert problem in message
+
+
+def test_two_plugins_of_the_same_name(install):
+    install("tidb-twin", "vector = tidb_twin:plugin", GOOD.format(name="vector"))
+    with pytest.raises(ImproperlyConfigured) as error:
+        get_plugins()
+    assert "tidb-twin 1.5" in str(error.value)
+    assert "django-tidb-vector 0.1.0" in str(error.value)
+    assert "has the same name" in str(error.value)
+
+
+def test_plugins_are_immutable():
+    plugin = Plugin("extra", 1)
+    with pytest.raises(AttributeError):
+        plugin.name = "other"
+
+
+def test_register_meta_options_twice():
+    from django.db.migrations import state
+    from django.db.models import options
+
+    plugins.register_meta_options(["tidb_auto_id_cache"])
+    assert options.DEFAULT_NAMES.count("tidb_auto_id_cache") == 1
+    assert state.DEFAULT_NAMES.count("tidb_auto_id_cache") == 1
+
+
+def test_moved_names():
+    import django_tidb.fields
+    import django_tidb.fields.vector
+    import django_tidb_autorandom
+    import django_tidb_vector
+
+    assert (
+        django_tidb.fields.BigAutoRandomField
+        is django_tidb_autorandom.BigAutoRandomField
+    )
+    for name in (
+        "CosineDistance",
+        "L1Distance",
+        "L2Distance",
+        "NegativeInnerProduct",
+        "VectorField",
+        "VectorIndex",
+    ):
+        assert getattr(django_tidb.fields.vector, name) is getattr(
+            django_tidb_vector, name
+        )
+
+
+def test_moved_name_without_its_plugin(monkeypatch):
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: ())
+    with pytest.raises(ImportError, match="pip install django-tidb-autorandom"):
+        from django_tidb.fields import BigAutoRandomField  # noqa: F401
+    with pytest.raises(ImportError, match="pip install django-tidb-vector"):
+        from django_tidb.fields.vector import VectorField  # noqa: F401
+
+
+def test_name_that_never_was():
+    import django_tidb.fields
+
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        _ = django_tidb.fields.Nothing
