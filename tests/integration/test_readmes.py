@@ -1,0 +1,63 @@
+"""Every code block of the READMEs runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DISTRIBUTIONS = {path.name for path in (ROOT / "packages").iterdir()}
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+CONTRIB = ("django.contrib.auth", "django.contrib.contenttypes")
+
+
+def blocks(readme):
+    text = readme.read_text()
+    found = BLOCK.findall(text)
+    assert len(found) == text.count("```") / 2
+    return found
+
+
+@pytest.mark.parametrize(
+    "readme",
+    [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md"))],
+    ids=lambda path: path.parent.name,
+)
+def test_readme(readme, project):
+    database = f"DATABASES['default'] |= TIDB | {{'NAME': {project.name!r}}}"
+    settings, models, shell = ["DATABASES = {'default': TIDB}"], [], []
+    for language, code in blocks(readme):
+        if language == "sh":
+            for line in code.splitlines():
+                # The demo has tests of its own, and this is scripts/test.
+                if re.match(r"scripts/(demo|test)( |$)", line):
+                    assert (ROOT / line.split()[0]).stat().st_mode & 0o111, line
+                    continue
+                # The packaging tests run these, with the packages as built.
+                assert re.match(r"pip (install|uninstall -y) ", line), line
+                for dist in re.findall(r"django-tidb[\w-]*", line):
+                    assert dist in DISTRIBUTIONS | {"django-tidb"}, line
+            continue
+        assert language == "python"
+        target, _, code = code.partition("\n")
+        {
+            "# settings.py": settings,
+            "# app/models.py": models,
+            "# python manage.py shell": shell,
+        }[target].append(code)
+    project.write("app/__init__.py", "")
+    project.write("app/models.py", "\n".join(models))
+    project.configure(*CONTRIB, "app", more="\n".join([*settings, database]))
+    # A README repeats an app where the reader may have skipped a section.
+    project.write(
+        "settings.py",
+        (project.path / "settings.py").read_text()
+        + "\nINSTALLED_APPS = list(dict.fromkeys(INSTALLED_APPS))\n",
+    )
+    project.manage("makemigrations", "app")
+    project.manage("migrate")
+    for code in shell:
+        project.shell(code)
