@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import pytest
 from django.core import checks
-from django.db import connection, connections, models
+from django.db import connections, models
 from django.test.utils import isolate_apps
 
 from django_tidb.version import TiDBVersion
 from django_tidb_autorandom import BigAutoRandomField
 
 from .models import Comment, Event, ShortEvent
+
+connection = connections["default"]
 
 
 def show_create_table(model):
@@ -54,9 +56,7 @@ def test_range_is_left_out_before_tidb_6_3(monkeypatch):
         "5.7.25-TiDB-v6.2.0": "bigint AUTO_RANDOM(3)",
         "5.7.25-TiDB-v6.3.0": "bigint AUTO_RANDOM(3, 54)",
     }.items():
-        monkeypatch.setitem(
-            connection.__dict__, "tidb_version", TiDBVersion.parse(text)
-        )
+        monkeypatch.setattr(connection, "tidb_version", TiDBVersion.parse(text))
         assert field.db_type(connection) == sql
 
 

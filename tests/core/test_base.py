@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import NotSupportedError, connection, connections
+from django.db import NotSupportedError, connections
 from django.test.utils import CaptureQueriesContext
 
 from django_tidb import is_tidb
 from django_tidb.base import DatabaseWrapper
 from django_tidb.version import TiDBVersion
+
+# The proxy django.db.connection has a __dict__ of its own.
+connection = connections["default"]
 
 
 def wrapper(**settings):
@@ -88,7 +91,7 @@ def test_password(tidb_server):
 
 @pytest.mark.django_db
 def test_server_variables_are_read_in_one_statement_and_again_for_a_schema_editor():
-    connection.__dict__.pop("mysql_server_data", None)
+    connection.__dict__.pop("tidb_variables", None)
     with CaptureQueriesContext(
         connection,
     ) as queries:
@@ -98,7 +101,7 @@ def test_server_variables_are_read_in_one_statement_and_again_for_a_schema_edito
         _ = connection.features.has_zoneinfo_database
     assert len(queries) <= 1
     with connection.schema_editor(collect_sql=True, atomic=False):
-        assert "mysql_server_data" not in connection.__dict__
+        assert "tidb_variables" not in connection.__dict__
 
 
 def test_is_tidb():

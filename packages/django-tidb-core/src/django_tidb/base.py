@@ -24,6 +24,24 @@ from .operations import DatabaseOperations  # noqa: E402
 from .schema import DatabaseSchemaEditor  # noqa: E402
 from .validation import DatabaseValidation  # noqa: E402
 
+# A server need not know all of them: some are newer than it is.
+_VARIABLES = (
+    "allow_auto_random_explicit_insert",
+    "collation_database",
+    "default_storage_engine",
+    "foreign_key_checks",
+    "lower_case_table_names",
+    "sql_auto_is_null",
+    "sql_mode",
+    "tidb_allow_remove_auto_inc",
+    "tidb_enable_check_constraint",
+    "tidb_enable_clustered_index",
+    "tidb_enable_noop_functions",
+    "tidb_txn_mode",
+    "time_zone",
+    "transaction_isolation",
+)
+
 for plugin in plugins.get_plugins():
     plugins.register_meta_options(plugin.meta_options)
 
@@ -99,23 +117,27 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         return self.tidb_version.release
 
     @cached_property
-    def mysql_server_data(self) -> dict[str, Any]:
+    def tidb_variables(self) -> dict[str, str]:
         """
-        The server variables that Django and this backend consult, read in one
-        statement when the first of them is needed.
+        The server variables that matter here, as texts. Read in one statement
+        when the first is needed, and again for each schema editor.
         """
         with self.temporary_connection() as cursor:
             # CONVERT_TZ returns NULL if the server has no time zone database.
             cursor.execute(
                 "SELECT variable_name, variable_value "
                 "FROM information_schema.session_variables "
-                "WHERE variable_name IN ('default_storage_engine', "
-                "'lower_case_table_names', 'sql_auto_is_null', 'sql_mode', "
-                "'tidb_enable_check_constraint') "
+                "WHERE variable_name IN %s "
                 "UNION ALL SELECT 'has_zoneinfo_database', "
-                "CONVERT_TZ('2001-01-01 01:00:00', 'UTC', 'UTC') IS NOT NULL"
+                "CONVERT_TZ('2001-01-01 01:00:00', 'UTC', 'UTC') IS NOT NULL",
+                [_VARIABLES],
             )
-            variables = dict(cursor.fetchall())
+            return dict(sorted(cursor.fetchall()))
+
+    @property
+    def mysql_server_data(self) -> dict[str, Any]:
+        # In the form that Django's MySQL backend has it.
+        variables = self.tidb_variables
         return {
             "version": self.tidb_version.text,
             "sql_mode": variables["sql_mode"],
@@ -123,13 +145,9 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
             "sql_auto_is_null": variables["sql_auto_is_null"] in ("1", "ON"),
             "lower_case_table_names": variables["lower_case_table_names"] != "0",
             "has_zoneinfo_database": variables["has_zoneinfo_database"] == "1",
-            # The variable does not exist before TiDB 7.2.
-            "enforces_check_constraints": (
-                variables.get("tidb_enable_check_constraint") == "ON"
-            ),
         }
 
     def schema_editor(self, *args: Any, **kwargs: Any) -> DatabaseSchemaEditor:
-        # Variables may have been set since the last migration.
-        self.__dict__.pop("mysql_server_data", None)
+        # Variables may have been set since the last one.
+        self.__dict__.pop("tidb_variables", None)
         return super().schema_editor(*args, **kwargs)

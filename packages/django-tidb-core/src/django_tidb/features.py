@@ -1,9 +1,8 @@
 """
 What TiDB can do, as far as it differs from Django's MySQL backend.
 
-Every flag has its reason and a link. A flag that depends on the server's
-version returns the comparison; one that depends on a server variable is a
-plain property, because variables change.
+A flag either derives from an entry of known_issues.py, which has its reason
+and its link, or has both here.
 """
 
 from __future__ import annotations
@@ -13,43 +12,32 @@ from django.db.backends.mysql.features import (
 )
 from django.utils.functional import cached_property
 
+from .known_issues import KNOWN_ISSUES
+
+
+def works(issue_id: str) -> cached_property:
+    """Return a flag that is on unless the server has a known issue."""
+    issue = KNOWN_ISSUES[issue_id]
+    return cached_property(
+        lambda features: not issue.affects(features.connection.tidb_version)
+    )
+
 
 class DatabaseFeatures(MySQLDatabaseFeatures):
-    # The oldest server that is tested; 5.0 has clustered primary keys.
+    # The oldest release that is tested; 5.0 brought clustered primary keys.
     # https://docs.pingcap.com/tidb/stable/clustered-indexes
     minimum_database_version = (5, 0)
 
     # -- Transactions and locks
 
-    @cached_property
-    def uses_savepoints(self) -> bool:
-        # https://docs.pingcap.com/tidb/stable/sql-statement-savepoint
-        return self.connection.tidb_version >= (6, 2)
-
-    @cached_property
-    def can_release_savepoints(self) -> bool:
-        return self.uses_savepoints
-
-    @cached_property
-    def supports_transactions(self) -> bool:
-        # Django reads this flag for one purpose: whether a TestCase may wrap
-        # its tests in nested transactions, which takes savepoints.
-        # https://code.djangoproject.com/ticket/28263
-        return self.uses_savepoints
-
-    # Parsed, but no row is locked or left out:
-    # https://github.com/pingcap/tidb/issues/69720
-    has_select_for_update_skip_locked = False
-
-    @cached_property
-    def has_select_for_update_of(self) -> bool:
-        # https://docs.pingcap.com/tidb/stable/sql-statement-select
-        return self.connection.tidb_version >= (6, 0)
-
-    # There are no stored procedures:
-    # https://docs.pingcap.com/tidb/stable/mysql-compatibility#unsupported-features
-    create_test_procedure_with_int_param_sql = None
-    create_test_procedure_without_params_sql = None
+    uses_savepoints = works("savepoint")
+    can_release_savepoints = works("savepoint")
+    # Django reads this flag for one purpose: whether a TestCase may wrap its
+    # tests in nested transactions, which takes savepoints.
+    # https://code.djangoproject.com/ticket/28263
+    supports_transactions = works("savepoint")
+    has_select_for_update_of = works("lock-of")
+    has_select_for_update_skip_locked = works("skip-locked")
 
     # -- Schema
 
@@ -57,84 +45,61 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
     # for AUTO_RANDOM keys:
     # https://docs.pingcap.com/tidb/stable/auto-random#restrictions
     can_clone_databases = False
+    can_create_inline_fk = works("add-column-foreign-key")
+    supports_foreign_keys = works("foreign-key")
+    can_introspect_foreign_keys = works("foreign-key")
+    indexes_foreign_keys = works("foreign-key")
 
-    # A column cannot be added together with its foreign key:
-    # https://github.com/pingcap/tidb/issues/45474
-    can_create_inline_fk = False
-
-    @cached_property
-    def supports_foreign_keys(self) -> bool:
-        # Accepted and ignored by older servers; experimental before 8.5.
-        # https://docs.pingcap.com/tidb/stable/foreign-key
-        return self.connection.tidb_version >= (6, 6)
-
-    @cached_property
-    def can_introspect_foreign_keys(self) -> bool:
-        return self.supports_foreign_keys
-
-    @cached_property
-    def indexes_foreign_keys(self) -> bool:
-        return self.supports_foreign_keys
+    # Not cached, because the variable that switches it can change.
+    @property
+    def supports_table_check_constraints(self) -> bool:
+        return not KNOWN_ISSUES["check-constraint"].affects(
+            self.connection.tidb_version, self.connection.tidb_variables
+        )
 
     @property
     def supports_column_check_constraints(self) -> bool:
-        # Ignored with a warning unless the server variable
-        # tidb_enable_check_constraint is ON, which is not its default:
-        # https://docs.pingcap.com/tidb/stable/constraints#check
-        return self.connection.mysql_server_data["enforces_check_constraints"]
+        return self.supports_table_check_constraints
 
-    @property
-    def supports_table_check_constraints(self) -> bool:
-        return self.supports_column_check_constraints
-
-    # TiDB's own table is needed, for information_schema.check_constraints
-    # does not tell the table:
+    # information_schema.check_constraints does not tell the table:
     # https://docs.pingcap.com/tidb/stable/information-schema-tidb-check-constraints
     can_introspect_check_constraints = False
 
-    @cached_property
-    def supports_expression_defaults(self) -> bool:
-        # A short list of functions only:
-        # https://docs.pingcap.com/tidb/stable/data-type-default-values
-        return self.connection.tidb_version >= (6, 1)
-
-    # Only functions of a fixed list, unless the server is configured to allow
-    # any expression:
-    # https://docs.pingcap.com/tidb/stable/sql-statement-create-index#expression-index
-    @cached_property
-    def supports_expression_indexes(self) -> bool:
-        return self.connection.tidb_version >= (5, 2)
-
-    # DESC is parsed and ignored:
-    # https://docs.pingcap.com/tidb/stable/sql-statement-create-index#mysql-compatibility
-    supports_index_column_ordering = False
+    supports_expression_defaults = works("default-uuid")
+    supports_expression_indexes = works("expression-index")
+    supports_index_column_ordering = works("descending-index")
 
     # -- Rows
 
-    # There is no RETURNING:
-    # https://github.com/pingcap/tidb/issues/22260
-    can_return_columns_from_insert = False
-    can_return_rows_from_bulk_insert = False
+    can_return_columns_from_insert = works("returning")
+    can_return_rows_from_bulk_insert = works("returning")
 
-    # A statement may read the table that it updates, as the tests show.
+    # A statement may read the table that it changes, and a subquery of IN may
+    # have a LIMIT; the tests show both.
+    # https://docs.pingcap.com/tidb/stable/subquery-optimization
+    allow_sliced_subqueries_with_in = True
+    delete_can_self_reference_subquery = True
     update_can_self_select = True
 
-    # -- Types and collations
+    # The mode ONLY_FULL_GROUP_BY knows what depends on a primary key, and
+    # TiDB has the function ANY_VALUE():
+    # https://docs.pingcap.com/tidb/stable/group-by-modifier
+    allows_group_by_selected_pks = True
+    supports_any_value = True
 
-    # There is no UUID type:
-    # https://docs.pingcap.com/tidb/stable/data-type-overview
-    has_native_uuid_field = False
+    # Django's MySQL backend compares the version with MySQL's 8.0.31:
+    # https://docs.pingcap.com/tidb/stable/set-operators
+    supports_select_difference = True
+    supports_select_intersection = True
 
-    @cached_property
-    def supports_json_field(self) -> bool:
-        # https://docs.pingcap.com/tidb/stable/data-type-json
-        return self.connection.tidb_version >= (6, 3)
+    # -- Functions, types and collations
 
-    @cached_property
-    def can_introspect_json_field(self) -> bool:
-        return self.supports_json_field
+    create_test_procedure_with_int_param_sql = None
+    create_test_procedure_without_params_sql = None
+    has_native_uuid_field = works("uuid-type")
 
-    # Swedish and Esperanto collations do not exist:
+    # utf8mb4_esperanto_ci and utf8mb4_swedish_ci, which Django's tests use,
+    # do not exist:
     # https://docs.pingcap.com/tidb/stable/character-set-and-collation
     test_collations = {
         "ci": "utf8mb4_general_ci",
@@ -144,11 +109,14 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
 
     # -- EXPLAIN
 
-    # JSON and TREE are MySQL's:
-    # https://docs.pingcap.com/tidb/stable/sql-statement-explain
+    # Likewise with 8.0.18:
+    # https://docs.pingcap.com/tidb/stable/sql-statement-explain-analyze
+    supports_explain_analyze = True
+
     @cached_property
     def supported_explain_formats(self) -> set[str]:
+        # https://docs.pingcap.com/tidb/stable/sql-statement-explain
         formats = {"BRIEF", "DOT", "ROW", "TEXT", "TRADITIONAL", "VERBOSE"}
-        if self.connection.tidb_version >= (7, 0):
+        if not KNOWN_ISSUES["explain-tidb-json"].affects(self.connection.tidb_version):
             formats.add("TIDB_JSON")
         return formats

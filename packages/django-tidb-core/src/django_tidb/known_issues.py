@@ -1,0 +1,397 @@
+"""
+What TiDB lacks or does differently from MySQL, as data.
+
+The feature flags, the command ``manage.py tidb`` and the page
+``docs/ref/known-issues.md`` all come from this table. For every entry a test
+runs the statement on a live server, and fails if server and table disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import CheckConstraint, Model
+
+from .version import TiDBVersion
+
+__all__ = ["KNOWN_ISSUES", "KnownIssue"]
+
+_DOCS = "https://docs.pingcap.com/tidb/stable"
+_ISSUES = "https://github.com/pingcap/tidb/issues"
+
+
+@dataclass(frozen=True)
+class KnownIssue:
+    """One thing that Django's users of TiDB can meet."""
+
+    #: A name for it, which never changes.
+    id: str
+    #: One sentence: what the server does.
+    summary: str
+    #: TiDB's documentation or issue.
+    link: str
+    #: One sentence: what this backend does about it.
+    effect: str
+    #: The first release that has the issue.
+    since: tuple[int, ...] = (0,)
+    #: The first release that no longer has it; None if all have.
+    fixed: tuple[int, ...] | None = None
+    #: The server variable that, switched ON, removes it.
+    variable: str | None = None
+    #: Yields what in a model is concerned.
+    concerns: Callable[[type[Model]], Iterable[str]] | None = None
+
+    def affects(
+        self, version: TiDBVersion, variables: Mapping[str, str] | None = None
+    ) -> bool:
+        """
+        Return whether a server of `version` has the issue. `variables` are
+        the server's variables, if they have been read; without them one that
+        could be switched either way counts as not switched ON.
+        """
+        if version < self.since or (self.fixed and version >= self.fixed):
+            return False
+        return not self.variable or (variables or {}).get(self.variable) != "ON"
+
+    @property
+    def versions(self) -> str:
+        """The affected versions, for people."""
+        since = ".".join(map(str, self.since))
+        fixed = ".".join(map(str, self.fixed or ()))
+        if self.since == (0,):
+            return f"before {fixed}" if fixed else "all"
+        return f"{since} to {fixed}, excluded" if fixed else f"from {since}"
+
+
+def _check_constraints(model: type[Model]) -> Iterable[str]:
+    for constraint in model._meta.constraints:
+        if isinstance(constraint, CheckConstraint):
+            yield f"constraint {constraint.name}"
+
+
+def _foreign_keys(model: type[Model]) -> Iterable[str]:
+    for field in model._meta.local_fields:
+        if field.remote_field and getattr(field, "db_constraint", False):
+            yield f"field {field.name}"
+
+
+def _expression_indexes(model: type[Model]) -> Iterable[str]:
+    for index in (*model._meta.indexes, *model._meta.constraints):
+        if getattr(index, "expressions", ()):
+            yield f"index {index.name}"
+
+
+def _descending_indexes(model: type[Model]) -> Iterable[str]:
+    for index in model._meta.indexes:
+        if any(suffix for _, suffix in index.fields_orders):
+            yield f"index {index.name}"
+
+
+def _db_defaults(model: type[Model]) -> Iterable[str]:
+    for field in model._meta.local_fields:
+        # Django has database defaults from 5.0.
+        if hasattr(getattr(field, "db_default", None), "resolve_expression"):
+            yield f"field {field.name}"
+
+
+def _text_db_defaults(model: type[Model]) -> Iterable[str]:
+    limited = ("BinaryField", "JSONField", "TextField")
+    for field in model._meta.local_fields:
+        if (
+            field.get_internal_type() in limited
+            and getattr(field, "has_db_default", lambda: False)()
+        ):
+            yield f"field {field.name}"
+
+
+def _fields_of_type(name: str) -> Callable[[type[Model]], Iterable[str]]:
+    def concerns(model: type[Model]) -> Iterable[str]:
+        for field in model._meta.local_fields:
+            if any(cls.__name__ == name for cls in type(field).__mro__):
+                yield f"field {field.name}"
+
+    return concerns
+
+
+def _table(*issues: KnownIssue) -> dict[str, KnownIssue]:
+    return {issue.id: issue for issue in issues}
+
+
+#: Every known issue, by its id.
+KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
+    # -- Transactions and locks
+    KnownIssue(
+        "savepoint",
+        "SAVEPOINT is a syntax error.",
+        f"{_DOCS}/sql-statement-savepoint",
+        "An inner atomic() cannot be rolled back alone; tests run as in a "
+        "TransactionTestCase.",
+        fixed=(6, 2),
+    ),
+    KnownIssue(
+        "skip-locked",
+        "FOR UPDATE SKIP LOCKED is accepted, but locks no row and skips none.",
+        f"{_ISSUES}/69720",
+        "select_for_update(skip_locked=True) raises NotSupportedError.",
+    ),
+    KnownIssue(
+        "lock-of",
+        "FOR UPDATE OF is a syntax error.",
+        f"{_DOCS}/sql-statement-select",
+        "select_for_update(of=...) raises NotSupportedError.",
+        fixed=(6, 0),
+    ),
+    KnownIssue(
+        "isolation-levels",
+        "SERIALIZABLE and READ UNCOMMITTED are refused with error 8048.",
+        f"{_DOCS}/transaction-isolation-levels",
+        "OPTIONS['isolation_level'] is 'read committed' or 'repeatable read'; "
+        "others raise ImproperlyConfigured.",
+    ),
+    KnownIssue(
+        "get-lock",
+        "GET_LOCK() and RELEASE_LOCK() are refused with error 1235.",
+        f"{_DOCS}/locking-functions",
+        "None: Django does not use them.",
+        fixed=(6, 1),
+    ),
+    # -- Tables and columns
+    KnownIssue(
+        "foreign-key",
+        "Foreign keys are accepted, but not enforced.",
+        f"{_DOCS}/foreign-key",
+        "Foreign keys are not created, and their columns get an index instead.",
+        fixed=(6, 6),
+        concerns=_foreign_keys,
+    ),
+    KnownIssue(
+        "foreign-key-experimental",
+        "Foreign keys are enforced, but an experimental feature.",
+        f"{_DOCS}/foreign-key",
+        "None: they are created.",
+        since=(6, 6),
+        fixed=(8, 5),
+        concerns=_foreign_keys,
+    ),
+    KnownIssue(
+        "check-constraint",
+        "CHECK constraints are ignored, with a warning from 7.2 on, unless the "
+        "global variable tidb_enable_check_constraint is ON.",
+        f"{_DOCS}/constraints#check",
+        "Constraints are not created; the check tidb.W002 names them.",
+        variable="tidb_enable_check_constraint",
+        concerns=_check_constraints,
+    ),
+    KnownIssue(
+        "alter-several",
+        "An ALTER TABLE with several changes is refused with error 8200.",
+        f"{_DOCS}/sql-statement-alter-table",
+        "Each change is a statement of its own.",
+        fixed=(6, 2),
+    ),
+    KnownIssue(
+        "add-column-unique",
+        "ADD COLUMN ... UNIQUE is refused with error 8200.",
+        f"{_ISSUES}/30188",
+        "The unique index is made in a second statement.",
+    ),
+    KnownIssue(
+        "add-column-foreign-key",
+        "A column and its foreign key in one ALTER TABLE are refused.",
+        f"{_ISSUES}/45474",
+        "The foreign key is made in a second statement.",
+    ),
+    KnownIssue(
+        "add-column-index",
+        "A column and its index in one ALTER TABLE are refused.",
+        f"{_ISSUES}/45474",
+        "The index is made in a second statement.",
+    ),
+    KnownIssue(
+        "add-column-stored",
+        "A STORED generated column cannot be added to a table: error 3106.",
+        f"{_DOCS}/generated-columns#limitations",
+        "The server's error ends the migration. VIRTUAL columns can be added.",
+    ),
+    KnownIssue(
+        "add-column-auto-increment",
+        "An AUTO_INCREMENT column cannot be added to a table: error 8200.",
+        f"{_DOCS}/auto-increment#restrictions",
+        "The server's error ends the migration.",
+    ),
+    KnownIssue(
+        "modify-auto-increment",
+        "A column cannot become AUTO_INCREMENT: error 8200.",
+        f"{_DOCS}/auto-increment#restrictions",
+        "The server's error ends the migration.",
+    ),
+    KnownIssue(
+        "drop-primary-key",
+        "A clustered primary key cannot be dropped: error 8200.",
+        f"{_DOCS}/clustered-indexes#limitations",
+        "The server's error ends the migration.",
+    ),
+    KnownIssue(
+        "modify-lossy",
+        "A column cannot change to a type that may lose data: error 8200.",
+        f"{_DOCS}/sql-statement-modify-column",
+        "The server's error ends the migration.",
+        fixed=(5, 1),
+    ),
+    KnownIssue(
+        "modify-indexed-collation",
+        "The collation of an indexed column cannot change: error 8200.",
+        f"{_DOCS}/sql-statement-modify-column",
+        "The server's error ends the migration.",
+        since=(6, 0),
+    ),
+    # -- Defaults
+    KnownIssue(
+        "default-functions",
+        "A column's DEFAULT may be one of a few functions, but no other "
+        "expression: error 3770 or 1064.",
+        f"{_DOCS}/data-type-default-values",
+        "The server's error ends the migration.",
+        concerns=_db_defaults,
+    ),
+    KnownIssue(
+        "default-uuid",
+        "DEFAULT (UUID()) and DEFAULT (NOW(6)) are syntax errors.",
+        f"{_DOCS}/data-type-default-values",
+        "db_default takes no expressions.",
+        fixed=(6, 1),
+        concerns=_db_defaults,
+    ),
+    KnownIssue(
+        "default-json-functions",
+        "DEFAULT (JSON_OBJECT()) and DEFAULT (JSON_ARRAY()) are refused.",
+        f"{_DOCS}/data-type-default-values",
+        "The server's error ends the migration.",
+        fixed=(8, 0),
+        concerns=_db_defaults,
+    ),
+    KnownIssue(
+        "default-text",
+        "TEXT, BLOB and JSON columns take no value as DEFAULT: error 1064.",
+        f"{_DOCS}/data-type-default-values",
+        "The server's error ends the migration. A field's default= is not concerned.",
+        concerns=_text_db_defaults,
+    ),
+    # -- Indexes
+    KnownIssue(
+        "expression-index",
+        "Indexes on expressions are refused unless they are switched on in the "
+        "server's configuration.",
+        f"{_DOCS}/sql-statement-create-index#expression-index",
+        "They are not created.",
+        fixed=(5, 2),
+        concerns=_expression_indexes,
+    ),
+    KnownIssue(
+        "expression-index-functions",
+        "Indexes may use operators and a short list of functions; for others "
+        "allow-expression-index has to be set in the server's configuration.",
+        f"{_DOCS}/sql-statement-create-index#expression-index",
+        "The server's error ends the migration.",
+        concerns=_expression_indexes,
+    ),
+    KnownIssue(
+        "descending-index",
+        "DESC in an index is accepted and ignored.",
+        f"{_DOCS}/sql-statement-create-index#mysql-compatibility",
+        "It is sent, and not expected when tables are inspected.",
+        concerns=_descending_indexes,
+    ),
+    # -- Types and functions
+    KnownIssue(
+        "auto-random-range",
+        "AUTO_RANDOM(shard bits, range) is a syntax error.",
+        f"{_DOCS}/auto-random",
+        "The range is left out.",
+        fixed=(6, 3),
+        concerns=_fields_of_type("BigAutoRandomField"),
+    ),
+    KnownIssue(
+        "vector",
+        "There is no VECTOR type.",
+        f"{_DOCS}/vector-search-overview",
+        "The server's error ends the migration.",
+        fixed=(8, 4),
+        concerns=_fields_of_type("VectorField"),
+    ),
+    KnownIssue(
+        "uuid-type",
+        "There is no UUID type.",
+        f"{_DOCS}/data-type-overview",
+        "UUIDField is CHAR(32), as on MySQL.",
+        concerns=_fields_of_type("UUIDField"),
+    ),
+    KnownIssue(
+        "utf16",
+        "There is no character set utf16.",
+        f"{_DOCS}/character-set-and-collation",
+        "Chr() is compiled to UTF-8.",
+    ),
+    KnownIssue(
+        "mysql-collations",
+        "Language-specific collations such as utf8mb4_esperanto_ci do not exist.",
+        f"{_DOCS}/character-set-and-collation",
+        "None: db_collation is sent as it is.",
+    ),
+    KnownIssue(
+        "regexp-like",
+        "REGEXP_LIKE() does not exist.",
+        f"{_DOCS}/string-functions#regexp_like",
+        "The operator REGEXP is used.",
+        fixed=(6, 3),
+    ),
+    KnownIssue(
+        "upsert-alias",
+        "INSERT ... AS new ON DUPLICATE KEY UPDATE is a syntax error.",
+        f"{_DOCS}/sql-statement-insert",
+        "The function VALUES() is used.",
+    ),
+    KnownIssue(
+        "returning",
+        "INSERT ... RETURNING is a syntax error.",
+        f"{_ISSUES}/22260",
+        "bulk_create() does not set primary keys, as on MySQL.",
+    ),
+    KnownIssue(
+        "stored-procedures",
+        "There are no stored procedures.",
+        f"{_DOCS}/mysql-compatibility#unsupported-features",
+        "None: cursor.callproc() fails on the server.",
+    ),
+    # -- EXPLAIN
+    KnownIssue(
+        "explain-json",
+        "EXPLAIN has neither MySQL's format JSON nor TREE.",
+        f"{_DOCS}/sql-statement-explain",
+        "explain() raises ValueError and names TiDB's formats.",
+    ),
+    KnownIssue(
+        "explain-tidb-json",
+        "EXPLAIN has no format TIDB_JSON.",
+        f"{_DOCS}/sql-statement-explain",
+        "explain() raises ValueError and names the formats.",
+        fixed=(7, 1),
+    ),
+)
+
+
+def affecting(
+    version: TiDBVersion, variables: Mapping[str, str] | None = None
+) -> list[KnownIssue]:
+    """Return the issues that a server has; see :meth:`KnownIssue.affects`."""
+    return [i for i in KNOWN_ISSUES.values() if i.affects(version, variables)]
+
+
+def concerned(issue: KnownIssue, models: Iterable[type[Model]]) -> dict[str, list[Any]]:
+    """Return what of each of `models` an issue concerns, by the models' labels."""
+    if issue.concerns is None:
+        return {}
+    found = {model._meta.label: list(issue.concerns(model)) for model in models}
+    return {label: what for label, what in found.items() if what}

@@ -1,0 +1,193 @@
+"""Every entry of the table of known issues, asked of the server."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connections
+from django.db.utils import DatabaseError
+
+from django_tidb.known_issues import KNOWN_ISSUES
+from django_tidb.version import TiDBVersion
+
+connection = connections["default"]
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def cursor(transactional_db):
+    """A cursor in a database for the probe alone."""
+    other = connection.copy()
+    with other.cursor() as cursor:
+        cursor.execute("DROP DATABASE IF EXISTS probe")
+        cursor.execute("CREATE DATABASE probe")
+        cursor.execute("USE probe")
+        yield cursor
+        cursor.execute("ROLLBACK")
+        cursor.execute("DROP DATABASE probe")
+    other.close()
+
+
+def accepts(*statements):
+    """Return whether the server accepts the last; the others it must."""
+
+    def probe(cursor):
+        *setup, last = statements
+        for statement in setup:
+            cursor.execute(statement)
+        try:
+            cursor.execute(last)
+        except DatabaseError:
+            return False
+        # A statement may be accepted and ignored, with a warning or without.
+        return True
+
+    return probe
+
+
+def refuses_row(insert, *statements):
+    """Return whether the server refuses a row, after `statements`."""
+
+    def probe(cursor):
+        for statement in statements:
+            cursor.execute(statement)
+        try:
+            cursor.execute(insert)
+        except DatabaseError:
+            return True
+        return False
+
+    return probe
+
+
+def skip_locked(cursor):
+    cursor.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    cursor.execute("INSERT INTO t VALUES (1), (2)")
+    other = cursor.db.copy()
+    try:
+        with other.cursor() as holder:
+            holder.execute("USE probe")
+            holder.execute("BEGIN")
+            holder.execute("SELECT * FROM t WHERE id = 1 FOR UPDATE")
+            cursor.execute("BEGIN")
+            try:
+                cursor.execute("SELECT id FROM t FOR UPDATE SKIP LOCKED")
+            except DatabaseError:
+                return False
+            skipped = cursor.fetchall() == ((2,),)
+            holder.execute("ROLLBACK")
+            return skipped
+    finally:
+        other.close()
+
+
+def stable_release(cursor):
+    cursor.execute("SELECT tidb_version()")
+    return TiDBVersion.parse("", cursor.fetchone()[0]) >= (8, 5)
+
+
+def descending_index(cursor):
+    cursor.execute("CREATE TABLE t (id INT, KEY k (id DESC))")
+    cursor.execute("SHOW INDEX FROM t")
+    return cursor.fetchone()[5] == "D"
+
+
+TABLE = "CREATE TABLE t (id INT PRIMARY KEY, n INT, s VARCHAR(10), KEY (s))"
+
+# True where the server does what MySQL does.
+PROBES = {
+    "savepoint": accepts("BEGIN", "SAVEPOINT s"),
+    "skip-locked": skip_locked,
+    "lock-of": accepts(TABLE, "SELECT * FROM t FOR UPDATE OF t"),
+    "isolation-levels": accepts("SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE"),
+    "get-lock": accepts("SELECT GET_LOCK('probe', 0)"),
+    "foreign-key": refuses_row(
+        "INSERT INTO c VALUES (1, 1)",
+        "CREATE TABLE p (id INT PRIMARY KEY)",
+        "CREATE TABLE c (id INT, p INT, FOREIGN KEY (p) REFERENCES p (id))",
+    ),
+    "check-constraint": refuses_row(
+        "INSERT INTO t VALUES (-1)", "CREATE TABLE t (id INT, CHECK (id > 0))"
+    ),
+    "alter-several": accepts(TABLE, "ALTER TABLE t ADD COLUMN a INT, ADD COLUMN b INT"),
+    "add-column-unique": accepts(TABLE, "ALTER TABLE t ADD COLUMN a INT UNIQUE"),
+    "add-column-foreign-key": accepts(
+        TABLE,
+        "CREATE TABLE c (id INT)",
+        "ALTER TABLE c ADD COLUMN t INT, "
+        "ADD CONSTRAINT f FOREIGN KEY (t) REFERENCES t (id)",
+    ),
+    "add-column-index": accepts(TABLE, "ALTER TABLE t ADD COLUMN a INT, ADD KEY (a)"),
+    "add-column-stored": accepts(
+        TABLE, "ALTER TABLE t ADD COLUMN g INT GENERATED ALWAYS AS (n + 1) STORED"
+    ),
+    "add-column-auto-increment": accepts(
+        "CREATE TABLE t (n INT)",
+        "ALTER TABLE t ADD COLUMN a INT AUTO_INCREMENT UNIQUE",
+    ),
+    "modify-auto-increment": accepts(
+        TABLE, "ALTER TABLE t MODIFY COLUMN id INT AUTO_INCREMENT"
+    ),
+    "drop-primary-key": accepts(TABLE, "ALTER TABLE t DROP PRIMARY KEY"),
+    "modify-lossy": accepts(TABLE, "ALTER TABLE t MODIFY COLUMN n VARCHAR(5)"),
+    "modify-indexed-collation": accepts(
+        TABLE,
+        "ALTER TABLE t MODIFY COLUMN s VARCHAR(10) COLLATE utf8mb4_general_ci",
+    ),
+    "default-functions": accepts("CREATE TABLE t (a DOUBLE DEFAULT (PI()))"),
+    "default-uuid": accepts("CREATE TABLE t (a VARCHAR(36) DEFAULT (UUID()))"),
+    "default-json-functions": accepts(
+        "CREATE TABLE t (a JSON DEFAULT (JSON_OBJECT()))"
+    ),
+    "default-text": accepts("CREATE TABLE t (a TEXT DEFAULT ('x'))"),
+    "expression-index": accepts(TABLE, "CREATE INDEX i ON t ((LOWER(s)))"),
+    "expression-index-functions": accepts(TABLE, "CREATE INDEX i ON t ((ABS(n)))"),
+    "descending-index": descending_index,
+    "auto-random-range": accepts(
+        "CREATE TABLE t (id BIGINT PRIMARY KEY AUTO_RANDOM(5, 54))"
+    ),
+    "vector": accepts("CREATE TABLE t (v VECTOR(3))"),
+    "uuid-type": accepts("CREATE TABLE t (id UUID)"),
+    "utf16": accepts("SELECT CHAR(233 USING utf16)"),
+    "mysql-collations": accepts("SELECT 'a' COLLATE utf8mb4_esperanto_ci"),
+    "regexp-like": accepts("SELECT REGEXP_LIKE('a', 'A', 'i')"),
+    "upsert-alias": accepts(
+        TABLE,
+        "INSERT INTO t (id, n) VALUES (1, 1) AS new ON DUPLICATE KEY UPDATE n = new.n",
+    ),
+    "returning": accepts(TABLE, "INSERT INTO t (id) VALUES (1) RETURNING id"),
+    "stored-procedures": accepts("CREATE PROCEDURE p () SELECT 1"),
+    "explain-json": accepts(TABLE, "EXPLAIN FORMAT = 'json' SELECT * FROM t"),
+    "explain-tidb-json": accepts(TABLE, "EXPLAIN FORMAT = 'tidb_json' SELECT * FROM t"),
+    # A promise of the makers, not an answer of the server.
+    "foreign-key-experimental": lambda cursor: (
+        not (KNOWN_ISSUES["foreign-key-experimental"].affects(connection.tidb_version))
+    ),
+}
+
+
+def test_every_issue_has_a_probe():
+    assert PROBES.keys() == KNOWN_ISSUES.keys()
+
+
+@pytest.mark.parametrize("issue", KNOWN_ISSUES)
+def test_table_and_server_agree(cursor, issue):
+    affected = KNOWN_ISSUES[issue].affects(
+        connection.tidb_version, connection.tidb_variables
+    )
+    assert PROBES[issue](cursor) == (not affected)
+
+
+def test_check_constraints_with_the_variable_on(cursor):
+    if connection.tidb_version < (7, 2):
+        with pytest.raises(DatabaseError):
+            cursor.execute("SET GLOBAL tidb_enable_check_constraint = ON")
+        return
+    cursor.execute("SET GLOBAL tidb_enable_check_constraint = ON")
+    try:
+        with connection.schema_editor():
+            assert connection.features.supports_table_check_constraints
+        assert PROBES["check-constraint"](cursor)
+    finally:
+        cursor.execute("SET GLOBAL tidb_enable_check_constraint = OFF")
+        connection.__dict__.pop("tidb_variables", None)
+    assert not connection.features.supports_table_check_constraints
