@@ -13,3 +13,11 @@ class Book(models.Model):
     title = models.CharField(max_length=100, db_index=True)
     pages = models.PositiveIntegerField(default=0)
     published = models.DateTimeField(null=True)
+
+
+class Word(models.Model):
+    """Texts in the collation of a plain CREATE DATABASE, and in another."""
+
+    text = models.CharField(max_length=50)
+    insensitive = models.CharField(max_length=50, db_collation="utf8mb4_general_ci")
+    data = models.JSONField(default=dict)

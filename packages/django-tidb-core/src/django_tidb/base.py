@@ -70,6 +70,27 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
     # https://docs.pingcap.com/tidb/stable/transaction-isolation-levels
     isolation_levels = {"read committed", "repeatable read"}
 
+    # Case is ignored by comparing in lower case, together with
+    # DatabaseOperations.lookup_cast(): TiDB's default collation is utf8mb4_bin,
+    # with which LIKE is case-sensitive. An explicit collation would do as well
+    # but for columns and connections in another character set (error 1253),
+    # Collate() (1267), and clusters without the new collation framework; and
+    # an index on Lower() serves this form alone.
+    # https://docs.pingcap.com/tidb/stable/character-set-and-collation
+    operators = {
+        **MySQLDatabaseWrapper.operators,
+        "iexact": "LIKE LOWER(%s)",
+        "icontains": "LIKE LOWER(%s)",
+        "istartswith": "LIKE LOWER(%s)",
+        "iendswith": "LIKE LOWER(%s)",
+    }
+    pattern_ops = {
+        **MySQLDatabaseWrapper.pattern_ops,
+        "icontains": "LIKE LOWER(CONCAT('%%', {}, '%%'))",
+        "istartswith": "LIKE LOWER(CONCAT({}, '%%'))",
+        "iendswith": "LIKE LOWER(CONCAT('%%', {}))",
+    }
+
     SchemaEditorClass = DatabaseSchemaEditor
     features_class = DatabaseFeatures
     introspection_class = DatabaseIntrospection

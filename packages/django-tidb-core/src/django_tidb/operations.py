@@ -8,6 +8,7 @@ from django.db.backends.mysql.operations import (
 from django.db.models.constants import OnConflict
 
 from .functions import register_functions
+from .known_issues import KNOWN_ISSUES
 
 register_functions()
 
@@ -33,6 +34,13 @@ class DatabaseOperations(MySQLDatabaseOperations):
             prefix += " ANALYZE"
         return f"{prefix} FORMAT = '{format.lower()}'"
 
+    def lookup_cast(self, lookup_type: str, internal_type: str | None = None) -> str:
+        cast = super().lookup_cast(lookup_type, internal_type)
+        # See DatabaseWrapper.operators.
+        if lookup_type in ("iexact", "icontains", "istartswith", "iendswith"):
+            return f"LOWER({cast})"
+        return cast
+
     def on_conflict_suffix_sql(
         self, fields: Any, on_conflict: Any, update_fields: Any, unique_fields: Any
     ) -> str:
@@ -49,9 +57,10 @@ class DatabaseOperations(MySQLDatabaseOperations):
         )
 
     def regex_lookup(self, lookup_type: str) -> str:
-        # https://docs.pingcap.com/tidb/stable/string-functions#regexp_like
-        if self.connection.tidb_version >= (6, 3):
+        if not KNOWN_ISSUES["regexp-like"].affects(self.connection.tidb_version):
             return super().regex_lookup(lookup_type)
         if lookup_type == "regex":
             return "%s REGEXP BINARY %s"
-        return "%s REGEXP %s"
+        # A flag of the syntax that TiDB's regular expressions have:
+        # https://github.com/google/re2/wiki/Syntax
+        return "%s REGEXP CONCAT('(?i)', %s)"
