@@ -1,0 +1,78 @@
+"""
+Texts as vectors, so that texts about the same thing have a small angle.
+
+Latent semantic analysis: the words of a text, weighted by how rare they are
+(TF-IDF), are reduced to the directions in which the texts differ most
+(truncated SVD). It needs no download and a second or two of time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer
+from threadpoolctl import threadpool_limits
+
+Vectors = npt.NDArray[np.float64]
+
+STOP_WORDS = ENGLISH_STOP_WORDS | {"django"}
+
+# The words in QuerySet, bulk_create, HTTPServer and get_object_or_404.
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+
+# Makes one word of "page" and "pages", "query" and "queries".
+ENDING = re.compile(r"(?<=\w{3})(?:ies|ing|ed|es|e|y|(?<!s)s)$")
+
+
+def words(text: str) -> list[str]:
+    """Return the words of `text` that mean something, without endings."""
+    found = (word.lower() for word in WORD.findall(text))
+    return [
+        ENDING.sub("", word)
+        for word in found
+        if len(word) > 1 and word not in STOP_WORDS
+    ]
+
+
+class Embedder:
+    """
+    Learns from `documents`, pairs of a dotted name and a text, how to embed
+    them and questions about them. The same documents in the same order give
+    the same vectors, of length 1 and as many elements as `dimensions`.
+    """
+
+    def __init__(self, documents: Iterable[tuple[str, str]], dimensions: int) -> None:
+        names, texts = zip(*documents, strict=True)
+        summaries = [text.partition("\n\n")[0] for text in texts]
+        self._tfidf = TfidfVectorizer(analyzer=words, sublinear_tf=True)
+        self._tfidf.fit([*names, *texts])
+        # A name and a summary are short, but say as much as the rest.
+        weights = sum(self._tfidf.transform(part) for part in (names, summaries, texts))
+        self._reduce = make_pipeline(
+            Normalizer(), TruncatedSVD(dimensions, random_state=0), Normalizer()
+        )
+        # For matrices of this size several threads are slower than one, and
+        # much slower on a busy machine.
+        with threadpool_limits(limits=1, user_api="blas"):
+            self.vectors: Vectors = self._reduce.fit_transform(weights)
+
+    def embed(self, question: str) -> Vectors:
+        """
+        Return the vector of `question`.
+
+        Raises ValueError if no word of it occurs in the documents: its vector
+        would have no direction.
+        """
+        weights = self._tfidf.transform([question])
+        if not weights.nnz:
+            raise ValueError(
+                f"No word of {question!r} occurs in the documents, not counting "
+                "words such as 'how' and 'the'. Ask in other words."
+            )
+        return self._reduce.transform(weights)[0]

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.db import models
+
+from django_tidb_autorandom import BigAutoRandomField
+from django_tidb_vector import CosineDistance, VectorField
+
+DIMENSIONS = 512
+
+
+class DocumentQuerySet(models.QuerySet["Document"]):
+    def nearest(self, vector: Sequence[float]) -> DocumentQuerySet:
+        """
+        Order the documents by their distance from `vector`, the nearest
+        first: 0 for the same direction, 1 for nothing in common.
+        """
+        return (
+            self.annotate(distance=CosineDistance("embedding", vector))
+            .only("name", "kind", "text")
+            .order_by("distance")
+        )
+
+
+class Document(models.Model):
+    """A docstring of Django's."""
+
+    class Kind(models.TextChoices):
+        MODULE = "module"
+        CLASS = "class"
+        FUNCTION = "function"
+        METHOD = "method"
+
+    # Keys that TiDB spreads over its nodes, for many rows are written at once.
+    id = BigAutoRandomField(primary_key=True)
+    # Python tells F from f, which not every collation does.
+    name = models.CharField(max_length=200, unique=True, db_collation="utf8mb4_bin")
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    module = models.CharField(max_length=200)
+    text = models.TextField()
+    embedding = VectorField(dimensions=DIMENSIONS)
+    # What the whole corpus was made from; empty until all of it is stored.
+    edition = models.CharField(max_length=100, default="", editable=False)
+
+    objects = DocumentQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class SearchLog(models.Model):
+    """A question that was asked."""
+
+    question = models.TextField()
+    best_hit = models.ForeignKey(Document, models.SET_NULL, null=True)
+    milliseconds = models.FloatField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        # Keys without gaps, in the order of the questions.
+        tidb_auto_id_cache = 1
+
+    def __str__(self) -> str:
+        return self.question
