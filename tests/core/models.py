@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import django
 from django.db import models
+
+# Django 5.1 renamed the argument.
+check = "condition" if django.VERSION >= (5, 1) else "check"
 
 
 class Author(models.Model):
@@ -21,3 +25,14 @@ class Word(models.Model):
     text = models.CharField(max_length=50)
     insensitive = models.CharField(max_length=50, db_collation="utf8mb4_general_ci")
     data = models.JSONField(default=dict)
+
+
+class Shelf(models.Model):
+    height = models.IntegerField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                **{check: models.Q(height__gt=0)}, name="shelf_positive"
+            )
+        ]

@@ -1,20 +1,85 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.apps import apps
-from django.core.checks import CheckMessage
+from django.core.checks import CheckMessage, Info, Warning
+from django.db import router
 from django.db.backends.mysql.validation import (
     DatabaseValidation as MySQLDatabaseValidation,
 )
+from django.db.models import CharField, Model
 
 from .checks import check_old_distribution
+from .known_issues import KNOWN_ISSUES, concerned
 
 
 class DatabaseValidation(MySQLDatabaseValidation):
+    """
+    The checks of one database, for ``check --database`` and ``migrate``. Their
+    ids are listed in the README.
+    """
+
     def check(self, **kwargs: Any) -> list[CheckMessage]:
         issues = super().check(**kwargs)
         # The app has the checks that belong to the project, once.
         if not apps.is_installed("django_tidb"):
             issues.extend(check_old_distribution())
+        issues.extend(self._check_ignored_constraints())
+        issues.extend(self._check_collation())
         return issues
+
+    def _models(self) -> list[type[Model]]:
+        return [
+            model
+            for model in apps.get_models(include_auto_created=True)
+            if model._meta.managed
+            and router.allow_migrate_model(self.connection.alias, model)
+        ]
+
+    def _check_ignored_constraints(self) -> Iterable[CheckMessage]:
+        if self.connection.features.supports_table_check_constraints:
+            return
+        found = concerned(KNOWN_ISSUES["check-constraint"], self._models())
+        if found:
+            names = ", ".join(
+                f"{label} ({', '.join(what)})" for label, what in found.items()
+            )
+            yield Warning(
+                f"The server of database {self.connection.alias!r} ignores CHECK "
+                f"constraints, so they are not created: {names}.",
+                hint=(
+                    "On TiDB 7.2 or later run SET GLOBAL tidb_enable_check_constraint "
+                    "= ON before the migrations that create them."
+                ),
+                id="tidb.W002",
+            )
+
+    def _check_collation(self) -> Iterable[CheckMessage]:
+        collation = self.connection.tidb_variables["collation_database"]
+        if not collation.endswith("_bin"):
+            return
+        labels = sorted(
+            {
+                f"{model._meta.label}.{field.name}"
+                for model in self._models()
+                for field in model._meta.local_fields
+                if isinstance(field, CharField)
+                and field.unique
+                and not field.db_collation
+            }
+        )
+        if labels:
+            yield Info(
+                f"The database {self.connection.alias!r} has the collation "
+                f"{collation}: unlike with MySQL's default, unique fields, exact "
+                "lookups and ordering tell upper case from lower case. Unique: "
+                f"{', '.join(labels)}.",
+                hint=(
+                    "Where case should not count, give the field a db_collation "
+                    "such as 'utf8mb4_0900_ai_ci', or create the database with one. "
+                    "Else silence this."
+                ),
+                id="tidb.I001",
+            )
