@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+from packaging.metadata import Metadata
+
+from tests.packaging.distributions import AUTORANDOM, CORE, MODULES, VECTOR, hashes
+
+pytestmark = pytest.mark.packaging
+
+CONFIGURE = """
+from django.conf import settings
+settings.configure(DATABASES={"default": {"ENGINE": "django_tidb"}})
+"""
+PRINT_DRIVER = f"""
+{CONFIGURE}
+from django.db import connections
+connection = connections["default"]
+print(type(connection).__module__, connection.Database.__name__)
+"""
+PRINT_MISSING_DRIVER = f"""
+{CONFIGURE}
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
+try:
+    connection.ensure_connection()
+except ImproperlyConfigured as error:
+    print(error)
+"""
+PRINT_PLUGINS = """
+from django_tidb.plugins import get_plugins
+print([plugin.name for plugin in get_plugins()])
+"""
+
+
+def has_client_library():
+    """Whether mysqlclient can be compiled here; it asks pkg-config too."""
+    names = ("mysqlclient", "mariadb", "libmariadb", "perconaserverclient")
+    return shutil.which("pkg-config") is not None and any(
+        subprocess.run(["pkg-config", "--exists", name]).returncode == 0
+        for name in names
+    )
+
+
+needs_client_library = pytest.mark.skipif(
+    not has_client_library(),
+    reason=(
+        "mysqlclient is compiled, which needs pkg-config and the headers of MySQL's "
+        "client library: https://github.com/PyMySQL/mysqlclient#install"
+    ),
+)
+
+
+def print_import(statement):
+    """Code that prints what `statement` imports, or why it cannot."""
+    name = statement.rpartition(" ")[2]
+    return f"""
+try:
+    {statement}
+except ImportError as error:
+    print("ImportError:", error)
+else:
+    print({name}.__module__)
+"""
+
+
+@pytest.mark.parametrize(
+    ("requirements", "distributions", "plugins"),
+    [
+        ([CORE], {CORE}, []),
+        ([AUTORANDOM], {CORE, AUTORANDOM}, ["autorandom"]),
+        ([VECTOR], {CORE, VECTOR}, ["vector"]),
+        ([AUTORANDOM, VECTOR], {CORE, AUTORANDOM, VECTOR}, ["autorandom", "vector"]),
+    ],
+    ids=["core", "autorandom", "vector", "both"],
+)
+def test_installation(installed, requirements, distributions, plugins):
+    environment = installed(*requirements)
+    names = environment.installed().keys()
+
+    assert names & MODULES.keys() == distributions
+    assert ("numpy" in names) == (VECTOR in distributions)
+    assert all(environment.differences(name) == set() for name in distributions)
+    assert environment.python(PRINT_PLUGINS) == str(plugins)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_can_be_imported(installed, built, name):
+    """Nothing is needed that the metadata does not name."""
+    modules = sorted(
+        path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for path in hashes(built.wheel(name))
+        if path.endswith(".py")
+    )
+    code = f"""{CONFIGURE}
+import importlib, django
+django.setup()
+for module in {modules}:
+    importlib.import_module(module)
+print(len({modules}))
+"""
+    assert MODULES[name] in modules
+    assert installed(name, "pymysql").python(code) == str(len(modules))
+
+
+def test_sdists_can_be_installed(installed):
+    no_binary = [f"--no-binary={name}" for name in (CORE, VECTOR)]
+
+    environment = installed(*no_binary, VECTOR)
+
+    assert environment.installed().keys() & MODULES.keys() == {CORE, VECTOR}
+    assert environment.differences(CORE) == environment.differences(VECTOR) == set()
+    assert environment.python(PRINT_PLUGINS) == "['vector']"
+
+
+def test_without_a_driver_one_error_names_both_extras(installed, built):
+    message = installed(CORE).python(PRINT_MISSING_DRIVER)
+
+    assert message.startswith("django_tidb needs a driver.")
+    assert len(message.splitlines()) == 1
+    metadata = Metadata.from_email(built.wheel(CORE).read_text("METADATA"))
+    for extra in metadata.provides_extra:
+        assert f'pip install "{CORE}[{extra}]"' in message
+
+
+@pytest.mark.parametrize(
+    ("extras", "driver"),
+    [
+        ("pymysql", "pymysql"),
+        pytest.param("mysqlclient", "MySQLdb", marks=needs_client_library),
+        pytest.param("mysqlclient,pymysql", "MySQLdb", marks=needs_client_library),
+    ],
+)
+def test_driver_of_the_extra_is_used(installed, extras, driver):
+    environment = installed(f"{CORE}[{extras}]")
+
+    assert environment.python(PRINT_DRIVER) == f"django_tidb.base {driver}"
+
+
+OLD_PATHS = {
+    AUTORANDOM: "from django_tidb.fields import BigAutoRandomField",
+    VECTOR: "from django_tidb.fields.vector import VectorField",
+}
+
+
+@pytest.mark.parametrize(
+    ("requirement", "missing"),
+    [
+        (CORE, AUTORANDOM),
+        (CORE, VECTOR),
+        (AUTORANDOM, VECTOR),
+        (VECTOR, AUTORANDOM),
+    ],
+)
+def test_old_path_names_the_plugin_to_install(installed, requirement, missing):
+    output = installed(requirement).python(print_import(OLD_PATHS[missing]))
+
+    assert output.startswith("ImportError: django_tidb.fields.")
+    assert f"pip install {missing}." in output
+
+
+@pytest.mark.parametrize("name", OLD_PATHS)
+def test_old_path_leads_to_the_installed_plugin(installed, name):
+    output = installed(name).python(print_import(OLD_PATHS[name]))
+
+    assert output == f"{MODULES[name]}.fields"

@@ -1,0 +1,127 @@
+"""
+The distribution django-tidb, which owned the import package before
+django-tidb-core did, beside it and replaced by it. The pip is a real one.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pytest
+
+from tests.packaging.distributions import CORE, MODULES, Environment
+
+pytestmark = pytest.mark.packaging
+
+OLD = "django-tidb"
+WITH_APP = ("--settings", "project.with_app")
+WITH_DATABASE = ("--database", "default")
+
+
+@pytest.fixture(scope="module")
+def project_environment(built, tmp_path_factory, tidb_server):
+    """An environment with a new project, and neither distribution."""
+    environment = Environment(tmp_path_factory.mktemp("project"), built)
+    environment.install("pip", "django", "pymysql")
+    environment.run("django-admin", "startproject", "project")
+    folder = environment.directory / "project" / "project"
+    database = {
+        "ENGINE": "django_tidb",
+        "HOST": tidb_server.host,
+        "PORT": tidb_server.port,
+        "USER": tidb_server.user,
+        "PASSWORD": tidb_server.password,
+    }
+    with (folder / "settings.py").open("a") as settings:
+        settings.write(f"DATABASES = { ({'default': database})!r}\n")
+    (folder / "with_app.py").write_text(
+        "from .settings import *\nINSTALLED_APPS.append('django_tidb')\n"
+    )
+    # The old distribution leaves this to the project.
+    (folder / "__init__.py").write_text(
+        "import pymysql\n\npymysql.install_as_MySQLdb()\n"
+    )
+    return environment
+
+
+@pytest.fixture
+def environment(project_environment):
+    yield project_environment
+    project_environment.run("pip", "uninstall", "--yes", CORE, OLD)
+    # Usually gone by now; a failed test may leave files without an owner.
+    package = project_environment.site_packages / MODULES[CORE]
+    shutil.rmtree(package, ignore_errors=True)
+
+
+def check(environment, *arguments):
+    return environment.run("python", "project/manage.py", "check", *arguments)
+
+
+def python_files(environment, name):
+    files = environment.installed()[name].files
+    return {str(file) for file in files if file.suffix == ".py"}
+
+
+def repair(environment, output):
+    """Run the command that the warning in the `output` of check hints at."""
+    command = re.search(r"HINT: Run: (.+)", output)[1]
+    environment.run("sh", "-c", command)
+
+
+def assert_all_is_well(environment):
+    assert OLD not in environment.installed()
+    assert environment.differences(CORE) == set()
+    output = check(environment, *WITH_APP, *WITH_DATABASE)
+    assert "System check identified no issues" in output
+
+
+def test_core_installed_over_the_old_one(environment):
+    environment.run("pip", "install", OLD)
+    environment.run("pip", "install", CORE)
+
+    for arguments in (WITH_APP, WITH_DATABASE, WITH_APP + WITH_DATABASE):
+        output = check(environment, *arguments)
+        assert output.count("tidb.W001") == 1
+    # Core works, but the old one's files that it does not replace stay.
+    leftovers = python_files(environment, OLD) - python_files(environment, CORE)
+    assert environment.differences(CORE) == leftovers
+
+    repair(environment, output)
+    assert_all_is_well(environment)
+
+
+def test_old_one_installed_over_core(environment):
+    environment.run("pip", "install", CORE)
+    environment.run("pip", "install", OLD)
+
+    # The old one's engine is in effect and knows of no warning; core's app does.
+    assert environment.differences(CORE) == python_files(environment, OLD)
+    assert "tidb.W001" not in check(environment, *WITH_DATABASE)
+    output = check(environment, *WITH_APP)
+    assert output.count("tidb.W001") == 1
+
+    repair(environment, output)
+    assert_all_is_well(environment)
+
+
+def test_old_one_uninstalled_before_core_is_installed(environment):
+    environment.run("pip", "install", OLD)
+    environment.run("pip", "uninstall", "--yes", OLD)
+    environment.run("pip", "install", CORE)
+
+    assert_all_is_well(environment)
+
+
+def test_old_one_uninstalled_after_core_was_installed(environment):
+    environment.run("pip", "install", OLD)
+    environment.run("pip", "install", CORE)
+    shared = python_files(environment, OLD) & python_files(environment, CORE)
+    environment.run("pip", "uninstall", "--yes", OLD)
+
+    # Hence the advice to uninstall it first.
+    assert "django_tidb/__init__.py" in shared
+    assert environment.differences(CORE) == shared
+
+    environment.run("pip", "install", "--force-reinstall", "--no-deps", CORE)
+    assert_all_is_well(environment)
