@@ -50,17 +50,3 @@ def test_no_password(capsys, monkeypatch, format):
 def test_database_that_is_not_tidb():
     with pytest.raises(CommandError, match=r"'sqlite' is 'django\.db"):
         call_command("tidb", "--database", "sqlite")
-
-
-@pytest.mark.django_db
-def test_server_that_does_not_answer(monkeypatch):
-    connection = connections["default"].copy()
-    connection.settings_dict = {
-        **connection.settings_dict,
-        "HOST": "127.0.0.1",
-        "PORT": "1",
-    }
-    monkeypatch.setitem(connections.settings, "default", connection.settings_dict)
-    monkeypatch.setattr(connections._connections, "default", connection)
-    with pytest.raises(CommandError, match=r"Database 'default': .*2003"):
-        call_command("tidb", "--database", "default")

@@ -29,12 +29,16 @@ def blocks(readme):
 def test_readme(readme, project):
     database = f"DATABASES['default'] |= TIDB | {{'NAME': {project.name!r}}}"
     settings, models, shell = ["DATABASES = {'default': TIDB}"], [], []
+    commands = [["makemigrations", "app"], ["migrate"]]
     for language, code in blocks(readme):
         if language == "sh":
             for line in code.splitlines():
                 # The demo has tests of its own, and this is scripts/test.
                 if re.match(r"scripts/(demo|test)( |$)", line):
                     assert (ROOT / line.split()[0]).stat().st_mode & 0o111, line
+                    continue
+                if line.startswith("python manage.py "):
+                    commands.append(line.split()[2:])
                     continue
                 # The packaging tests run these, with the packages as built.
                 assert re.match(r"pip (install|uninstall -y) ", line), line
@@ -57,7 +61,7 @@ def test_readme(readme, project):
         (project.path / "settings.py").read_text()
         + "\nINSTALLED_APPS = list(dict.fromkeys(INSTALLED_APPS))\n",
     )
-    project.manage("makemigrations", "app")
-    project.manage("migrate")
+    for command in commands:
+        project.manage(*command)
     for code in shell:
         project.shell(code)
