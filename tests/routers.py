@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 
-class VectorsInTiDB:
-    """SQLite has no vector columns."""
+class TiDBOnly:
+    """Keep what SQLite does not have away from it."""
 
-    def allow_migrate(self, db, app_label, **hints):
-        if app_label == "vector":
+    def allow_migrate(self, db, app_label, model_name=None, **hints):
+        if app_label == "vector" or (app_label, model_name) == ("core", "word"):
             return db == "default"
         return None

@@ -21,5 +21,5 @@ DATABASES = {
     "default": {"ENGINE": "django_tidb", "NAME": "django_tidb"},
     "sqlite": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
 }
-DATABASE_ROUTERS = ["tests.routers.VectorsInTiDB"]
+DATABASE_ROUTERS = ["tests.routers.TiDBOnly"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
