@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from django.db import connections
+
 
 class TiDBOnly:
-    """Keep what SQLite does not have away from it."""
+    """Keep what a database does not have away from it."""
 
     def allow_migrate(self, db, app_label, model_name=None, **hints):
-        if app_label == "vector" or (app_label, model_name) == ("core", "word"):
+        if app_label == "vector":
+            return db == "default" and connections[db].tidb_version >= (8, 4)
+        if (app_label, model_name) == ("core", "word"):
             return db == "default"
         return None

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from django.core import checks
 from django.core.exceptions import ValidationError
-from django.db import connections, models
+from django.db import connections, models, router
 from django.forms import modelform_factory
 from django.test.utils import isolate_apps
 
+from django_tidb.version import TiDBVersion
 from django_tidb_vector import VectorField
 
 from .models import Item
@@ -113,6 +114,23 @@ def test_check_database_that_is_not_tidb(settings):
             id="tidb_vector.E002",
         )
     ]
+
+
+@pytest.mark.django_db
+def test_check_server_without_vectors(monkeypatch):
+    field = Item._meta.get_field("embedding")
+    assert field.check(databases=["default"]) == []
+    monkeypatch.setattr(
+        connections["default"],
+        "tidb_version",
+        TiDBVersion.parse("5.7.25-TiDB-v7.5.0"),
+    )
+    monkeypatch.setattr(router, "routers", [])
+    (error,) = field.check(databases=["default"])
+    assert error.id == "tidb_vector.E003"
+    assert error.msg == (
+        "The database 'default' is TiDB 7.5.0; vector columns need TiDB 8.4 or later."
+    )
 
 
 def test_check_leaves_routed_databases_alone():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.apps import apps
@@ -18,6 +19,7 @@ __all__ = ["VectorField"]
 
 # The server's limit.
 MAX_DIMENSIONS = 16383
+MINIMUM_VERSION = (8, 4)
 
 
 class VectorField(models.Field):
@@ -115,21 +117,33 @@ class VectorField(models.Field):
             )
         ]
 
-    def _check_databases(self, databases: Any) -> list[checks.CheckMessage]:
-        return [
-            checks.Error(
-                f"The database {alias!r} is not a TiDB; only TiDB has vector columns.",
-                hint=(
-                    "Keep the model away from that database with allow_migrate() "
-                    "of a database router."
-                ),
-                obj=self,
-                id="tidb_vector.E002",
+    def _check_databases(
+        self, databases: Iterable[str]
+    ) -> Iterator[checks.CheckMessage]:
+        for alias in databases:
+            if not router.allow_migrate_model(alias, self.model):
+                continue
+            connection = connections[alias]
+            hint = (
+                "Keep the model away from that database with allow_migrate() of a "
+                "database router."
             )
-            for alias in databases
-            if router.allow_migrate_model(alias, self.model)
-            and not is_tidb(connections[alias])
-        ]
+            if not is_tidb(connection):
+                yield checks.Error(
+                    f"The database {alias!r} is not a TiDB; only TiDB has vector "
+                    "columns.",
+                    hint=hint,
+                    obj=self,
+                    id="tidb_vector.E002",
+                )
+            elif connection.tidb_version < MINIMUM_VERSION:
+                yield checks.Error(
+                    f"The database {alias!r} is TiDB {connection.tidb_version}; "
+                    "vector columns need TiDB 8.4 or later.",
+                    hint=hint,
+                    obj=self,
+                    id="tidb_vector.E003",
+                )
 
     def _check_app(self) -> list[checks.CheckMessage]:
         if apps.is_installed("django_tidb_vector"):
