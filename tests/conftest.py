@@ -6,6 +6,7 @@ import pytest
 from django.db import connections
 
 from django_tidb import plugins
+from django_tidb.known_issues import KNOWN_ISSUES
 from tests.tidbserver.launcher import running_server
 
 
@@ -28,6 +29,16 @@ def django_db_modify_db_settings(tidb_server):
         USER=tidb_server.user,
         PASSWORD=tidb_server.password,
     )
+
+
+@pytest.fixture(autouse=True)
+def _skip_on_known_issues(request):
+    for mark in request.node.iter_markers("works"):
+        request.getfixturevalue("db")
+        issue = KNOWN_ISSUES[mark.args[0]]
+        version = connections["default"].tidb_version
+        if issue.affects(version, connections["default"].tidb_variables):
+            pytest.skip(f"TiDB {version}: {issue.summary} {issue.link}")
 
 
 @pytest.fixture

@@ -26,6 +26,12 @@ def show_create_table(model):
 @pytest.mark.django_db
 def test_create_table():
     assert "AUTO_RANDOM(5) */" in show_create_table(Event)
+    assert "AUTO_RANDOM(3" in show_create_table(ShortEvent)
+
+
+@pytest.mark.works("auto-random-range")
+@pytest.mark.django_db
+def test_create_table_with_range():
     assert "AUTO_RANDOM(3, 54) */" in show_create_table(ShortEvent)
 
 
@@ -39,6 +45,7 @@ def test_keys():
     assert Event.objects.get(pk=events[3].pk).name == "3"
 
 
+@pytest.mark.works("auto-random-range")
 @pytest.mark.django_db
 def test_range_limits_keys():
     assert 0 < ShortEvent.objects.create().pk < 2**53

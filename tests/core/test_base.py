@@ -22,7 +22,7 @@ def wrapper(**settings):
 def test_version():
     assert connection.tidb_version >= (5, 0)
     assert connection.get_database_version() == connection.tidb_version.release
-    assert connection.tidb_version.store
+    assert connection.tidb_version.edition
     assert connection.display_name == "TiDB"
     assert connection.vendor == "mysql"
 

@@ -158,6 +158,9 @@ PROBES = {
     "stored-procedures": accepts("CREATE PROCEDURE p () SELECT 1"),
     "explain-json": accepts(TABLE, "EXPLAIN FORMAT = 'json' SELECT * FROM t"),
     "explain-tidb-json": accepts(TABLE, "EXPLAIN FORMAT = 'tidb_json' SELECT * FROM t"),
+    "explain-analyze-brief": accepts(
+        TABLE, "EXPLAIN ANALYZE FORMAT = 'brief' SELECT * FROM t WHERE id = 1"
+    ),
     # A promise of the makers, not an answer of the server.
     "foreign-key-experimental": lambda cursor: (
         not (KNOWN_ISSUES["foreign-key-experimental"].affects(connection.tidb_version))

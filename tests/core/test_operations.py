@@ -15,12 +15,27 @@ pytestmark = pytest.mark.django_db
 @pytest.mark.parametrize(
     "format", [None, "text", "row", "traditional", "brief", "verbose", "DOT"]
 )
-@pytest.mark.parametrize("analyze", [False, True])
-def test_explain(format, analyze):
-    plan = Author.objects.filter(name="x").explain(format=format, analyze=analyze)
-    assert "Point_Get" in plan
+def test_explain(format):
+    assert "Point_Get" in Author.objects.filter(name="x").explain(format=format)
 
 
+@pytest.mark.parametrize(
+    "format",
+    [
+        None,
+        "text",
+        "row",
+        pytest.param("brief", marks=pytest.mark.works("explain-analyze-brief")),
+        "verbose",
+        "DOT",
+    ],
+)
+def test_explain_analyze(format):
+    authors = Author.objects.filter(name="x")
+    assert "Point_Get" in authors.explain(format=format, analyze=True)
+
+
+@pytest.mark.works("explain-tidb-json")
 def test_explain_tidb_json():
     plan = json.loads(Author.objects.all().explain(format="tidb_json"))
     assert plan[0]["id"].startswith("TableReader")
@@ -31,7 +46,7 @@ def test_explain_unknown_format(format):
     with pytest.raises(ValueError) as error:
         Author.objects.all().explain(format=format)
     assert f"{format.upper()} is not a recognized format" in str(error.value)
-    assert "TIDB_JSON" in str(error.value)
+    assert "Allowed formats: BRIEF, DOT, ROW, " in str(error.value)
 
 
 def test_explain_unknown_option():
@@ -92,6 +107,7 @@ def test_select_for_update():
         Author.objects.select_for_update(skip_locked=True).get()
 
 
+@pytest.mark.works("savepoint")
 def test_savepoints():
     assert connection.features.uses_savepoints
     with transaction.atomic():

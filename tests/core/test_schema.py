@@ -52,6 +52,7 @@ def test_add_unique_field(created):
     ] == [["slug"]]
 
 
+@pytest.mark.works("foreign-key")
 def test_add_one_to_one_field(created):
     class Tag(models.Model):
         class Meta:
@@ -83,6 +84,7 @@ def test_add_text_field_with_a_default(created):
         assert cursor.fetchall() == (("filled in",),)
 
 
+@pytest.mark.works("foreign-key")
 def test_foreign_keys_are_enforced(created):
     class Tag(models.Model):
         class Meta:
@@ -97,6 +99,26 @@ def test_foreign_keys_are_enforced(created):
     created(Tag, Note)
     with pytest.raises(IntegrityError):
         Note.objects.create(tag_id=1)
+
+
+def test_foreign_key_columns_are_indexed(created):
+    # By the foreign key where there is one, else by Django.
+    class Tag(models.Model):
+        class Meta:
+            app_label = "core"
+
+    class Note(models.Model):
+        tag = models.ForeignKey(Tag, models.DO_NOTHING)
+
+        class Meta:
+            app_label = "core"
+
+    created(Tag, Note)
+    assert [
+        info["columns"]
+        for info in constraints(Note).values()
+        if info["index"] and not info["primary_key"]
+    ] == [["tag_id"]]
 
 
 def test_rename_field(created):

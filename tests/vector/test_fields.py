@@ -14,6 +14,7 @@ from django_tidb_vector import VectorField
 from .models import Item
 
 
+@pytest.mark.works("vector")
 @pytest.mark.django_db
 @pytest.mark.parametrize("value", [[1, 2.5, -3], np.array([1, 2.5, -3])])
 def test_create_and_read_back(value):
@@ -24,6 +25,7 @@ def test_create_and_read_back(value):
     assert item.other.tolist() == [7]
 
 
+@pytest.mark.works("vector")
 @pytest.mark.django_db
 def test_null():
     item = Item.objects.create()
@@ -32,6 +34,7 @@ def test_null():
     assert Item.objects.filter(embedding=None).exists()
 
 
+@pytest.mark.works("vector")
 @pytest.mark.django_db
 def test_bulk_create_and_values_list():
     Item.objects.bulk_create(Item(embedding=[n, 0, 0]) for n in range(5))
@@ -39,6 +42,7 @@ def test_bulk_create_and_values_list():
     assert [value.tolist() for value in values] == [[n, 0, 0] for n in range(5)]
 
 
+@pytest.mark.works("vector")
 @pytest.mark.django_db
 def test_bad_value_is_refused_before_any_sql(django_assert_num_queries):
     with django_assert_num_queries(0), pytest.raises(ValueError) as error:
@@ -116,6 +120,7 @@ def test_check_database_that_is_not_tidb(settings):
     ]
 
 
+@pytest.mark.works("vector")
 @pytest.mark.django_db
 def test_check_server_without_vectors(monkeypatch):
     field = Item._meta.get_field("embedding")

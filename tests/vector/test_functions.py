@@ -13,6 +13,8 @@ from django_tidb_vector import (
 
 from .models import Item
 
+pytestmark = pytest.mark.works("vector")
+
 DISTANCES = {
     L1Distance: lambda a, b: np.abs(a - b).sum(),
     L2Distance: lambda a, b: np.linalg.norm(a - b),

@@ -373,6 +373,13 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
         "explain() raises ValueError and names TiDB's formats.",
     ),
     KnownIssue(
+        "explain-analyze-brief",
+        "EXPLAIN ANALYZE in the format BRIEF fails for a point get: error 1105.",
+        f"{_DOCS}/sql-statement-explain-analyze",
+        "The server's error is passed on.",
+        fixed=(7, 1),
+    ),
+    KnownIssue(
         "explain-tidb-json",
         "EXPLAIN has no format TIDB_JSON.",
         f"{_DOCS}/sql-statement-explain",
