@@ -158,6 +158,9 @@ PROBES = {
     "stored-procedures": accepts("CREATE PROCEDURE p () SELECT 1"),
     "explain-json": accepts(TABLE, "EXPLAIN FORMAT = 'json' SELECT * FROM t"),
     "explain-tidb-json": accepts(TABLE, "EXPLAIN FORMAT = 'tidb_json' SELECT * FROM t"),
+    "explain-analyze-format": accepts(
+        TABLE, "EXPLAIN ANALYZE FORMAT = 'row' SELECT * FROM t"
+    ),
     "explain-analyze-brief": accepts(
         TABLE, "EXPLAIN ANALYZE FORMAT = 'brief' SELECT * FROM t WHERE id = 1"
     ),

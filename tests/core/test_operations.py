@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from django.db import NotSupportedError, connection, transaction
+from django.db import NotSupportedError, connections, transaction
 from django.db.models import CharField, F, Value
 from django.db.models.functions import Chr
+
+from django_tidb.version import TiDBVersion
 
 from .models import Author, Book
 
@@ -26,13 +28,20 @@ def test_explain(format):
         "text",
         "row",
         pytest.param("brief", marks=pytest.mark.works("explain-analyze-brief")),
-        "verbose",
-        "DOT",
+        pytest.param("verbose", marks=pytest.mark.works("explain-analyze-format")),
+        pytest.param("DOT", marks=pytest.mark.works("explain-analyze-format")),
     ],
 )
 def test_explain_analyze(format):
     authors = Author.objects.filter(name="x")
     assert "Point_Get" in authors.explain(format=format, analyze=True)
+
+
+def test_explain_analyze_in_a_format_that_the_server_lacks(monkeypatch):
+    version = TiDBVersion.parse("5.7.25-TiDB-v5.1.0")
+    monkeypatch.setattr(connections["default"], "tidb_version", version)
+    with pytest.raises(ValueError, match=r"TiDB 5\.1\.0 has .* ROW only, not BRIEF"):
+        Author.objects.all().explain(format="brief", analyze=True)
 
 
 @pytest.mark.works("explain-tidb-json")

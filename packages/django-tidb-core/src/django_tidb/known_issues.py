@@ -339,6 +339,7 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
         "Language-specific collations such as utf8mb4_esperanto_ci do not exist.",
         f"{_DOCS}/character-set-and-collation",
         "None: db_collation is sent as it is.",
+        since=(6, 0),
     ),
     KnownIssue(
         "regexp-like",
@@ -371,6 +372,13 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
         "EXPLAIN has neither MySQL's format JSON nor TREE.",
         f"{_DOCS}/sql-statement-explain",
         "explain() raises ValueError and names TiDB's formats.",
+    ),
+    KnownIssue(
+        "explain-analyze-format",
+        "EXPLAIN ANALYZE takes no FORMAT.",
+        f"{_DOCS}/sql-statement-explain-analyze",
+        "explain(analyze=True) has the format ROW, and raises ValueError for others.",
+        fixed=(6, 1),
     ),
     KnownIssue(
         "explain-analyze-brief",

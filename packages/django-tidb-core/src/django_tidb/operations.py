@@ -22,8 +22,9 @@ class DatabaseOperations(MySQLDatabaseOperations):
         default, also called text or traditional), brief, verbose, dot and,
         from TiDB 7.0, tidb_json.
         """
-        # TEXT is the name that Django has for every backend's plain format.
-        if not format or format.upper() == "TEXT":
+        # TEXT is the name that Django has for every backend's plain format, and
+        # TRADITIONAL is MySQL's.
+        if not format or format.upper() in ("TEXT", "TRADITIONAL"):
             format = "ROW"
         analyze = options.pop("analyze", False)
         # MySQL's method would choose a format of MySQL's.
@@ -32,6 +33,15 @@ class DatabaseOperations(MySQLDatabaseOperations):
         )
         if analyze:
             prefix += " ANALYZE"
+            if KNOWN_ISSUES["explain-analyze-format"].affects(
+                self.connection.tidb_version
+            ):
+                if format.upper() != "ROW":
+                    raise ValueError(
+                        f"TiDB {self.connection.tidb_version} has EXPLAIN ANALYZE in "
+                        f"the format ROW only, not {format.upper()}."
+                    )
+                return prefix
         return f"{prefix} FORMAT = '{format.lower()}'"
 
     def lookup_cast(self, lookup_type: str, internal_type: str | None = None) -> str:

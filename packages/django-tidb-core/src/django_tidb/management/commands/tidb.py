@@ -21,7 +21,7 @@ class Command(BaseCommand):
         "Show what the TiDB servers of this project are, what they lack, and what "
         "that means for the project's models. For bug reports: it tells no password."
     )
-    requires_system_checks = []
+    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: Any) -> None:
         parser.add_argument(
