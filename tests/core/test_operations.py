@@ -118,7 +118,7 @@ def test_select_for_update():
 
 @pytest.mark.works("savepoint")
 def test_savepoints():
-    assert connection.features.uses_savepoints
+    assert connections["default"].features.uses_savepoints
     with transaction.atomic():
         Author.objects.create(name="kept")
         with pytest.raises(RuntimeError), transaction.atomic():
