@@ -105,6 +105,29 @@ RELEASES = {
             package="github.com/pingcap/tidb/cmd/tidb-server",
             parser="github.com/pingcap/tidb/pkg/parser/mysql",
         ),
+        Release(
+            version="7.5.0",
+            tag="v7.5.0",
+            toolchain="go1.21.13",
+            package="github.com/pingcap/tidb/cmd/tidb-server",
+            parser="github.com/pingcap/tidb/pkg/parser/mysql",
+        ),
+        # Neither savepoints nor foreign keys.
+        Release(
+            version="6.1.1",
+            tag="v6.1.1",
+            toolchain="go1.21.13",
+            package="github.com/pingcap/tidb/tidb-server",
+            parser="github.com/pingcap/tidb/parser/mysql",
+        ),
+        # A commit between the releases 5.0 and 5.1.
+        Release(
+            version="5.1",
+            tag="v5.1.0-alpha",
+            toolchain="go1.21.13",
+            package="github.com/pingcap/tidb/tidb-server",
+            parser="github.com/pingcap/parser/mysql",
+        ),
     )
 }
 DEFAULT_VERSION = "8.5.6"

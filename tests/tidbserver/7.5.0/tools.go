@@ -1,0 +1,6 @@
+//go:build tools
+
+// Package tidbserver pins the server that is built from this module.
+package tidbserver
+
+import _ "github.com/pingcap/tidb/cmd/tidb-server"
