@@ -6,8 +6,14 @@ import pytest
 from django.db import connections
 
 from django_tidb import plugins
+from django_tidb.driver import ensure_driver
 from django_tidb.known_issues import KNOWN_ISSUES
+from django_tidb.version import TiDBVersion
 from tests.tidbserver.launcher import running_server
+
+ensure_driver()
+
+import MySQLdb  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +25,22 @@ def tidb_server():
         yield server
         os.environ.clear()
         os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def tidb(tidb_server):
+    """A cursor on the test server, outside of Django."""
+    connection = MySQLdb.connect(
+        host=tidb_server.host,
+        port=tidb_server.port,
+        user=tidb_server.user,
+        password=tidb_server.password,
+        charset="utf8mb4",
+        autocommit=True,
+    )
+    with connection.cursor() as cursor:
+        yield cursor
+    connection.close()
 
 
 @pytest.fixture(scope="session")
@@ -34,10 +56,11 @@ def django_db_modify_db_settings(tidb_server):
 @pytest.fixture(autouse=True)
 def _skip_on_known_issues(request):
     for mark in request.node.iter_markers("works"):
-        request.getfixturevalue("db")
+        cursor = request.getfixturevalue("tidb")
+        cursor.execute("SELECT VERSION(), tidb_version()")
+        version = TiDBVersion.parse(*cursor.fetchone())
         issue = KNOWN_ISSUES[mark.args[0]]
-        version = connections["default"].tidb_version
-        if issue.affects(version, connections["default"].tidb_variables):
+        if issue.affects(version):
             pytest.skip(f"TiDB {version}: {issue.summary} {issue.link}")
 
 

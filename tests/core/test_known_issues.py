@@ -133,6 +133,7 @@ PROBES = {
         TABLE,
         "ALTER TABLE t MODIFY COLUMN s VARCHAR(10) COLLATE utf8mb4_general_ci",
     ),
+    "ttl": accepts("CREATE TABLE t (d DATETIME) TTL = d + INTERVAL 1 DAY"),
     "default-functions": accepts("CREATE TABLE t (a DOUBLE DEFAULT (PI()))"),
     "default-uuid": accepts("CREATE TABLE t (a VARCHAR(36) DEFAULT (UUID()))"),
     "default-json-functions": accepts(

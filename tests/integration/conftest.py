@@ -6,7 +6,6 @@ import sys
 import textwrap
 from pathlib import Path
 
-import MySQLdb
 import pytest
 
 SETTINGS = """\
@@ -98,22 +97,6 @@ class Project:
 
     def shell(self, code: str, **environ: str) -> str:
         return self.manage("shell", "-c", textwrap.dedent(code), **environ)
-
-
-@pytest.fixture(scope="session")
-def tidb(tidb_server):
-    """A cursor on the test server, for looking at what a project has done."""
-    connection = MySQLdb.connect(
-        host=tidb_server.host,
-        port=tidb_server.port,
-        user=tidb_server.user,
-        password=tidb_server.password,
-        charset="utf8mb4",
-        autocommit=True,
-    )
-    with connection.cursor() as cursor:
-        yield cursor
-    connection.close()
 
 
 @pytest.fixture

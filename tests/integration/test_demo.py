@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.works("vector")
+
 PROJECT = Path(__file__).parents[2] / "examples" / "semantic_search"
 
 WIDTH = 100

@@ -5,6 +5,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 SOURCE = Path(__file__).parent / "ttl_plugin"
 
 
@@ -22,6 +24,7 @@ def install(tmp_path):
     return site
 
 
+@pytest.mark.works("ttl")
 def test_third_party_plugin(project, tidb, tmp_path):
     project.write("app/__init__.py", "")
     project.write(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from django_tidb.version import TiDBVersion
 
 CONTRIB = (
     "django.contrib.admin",
@@ -229,18 +228,7 @@ assert Ticket.objects.create().pk
 """
 
 
-@pytest.fixture
-def server_with_vectors(tidb):
-    tidb.execute("SELECT VERSION(), tidb_version()")
-    version = TiDBVersion.parse(*tidb.fetchone())
-    if version < (8, 4):
-        pytest.skip(
-            f"TiDB {version} has no vectors: "
-            "https://docs.pingcap.com/tidb/stable/vector-search-overview"
-        )
-
-
-@pytest.mark.usefixtures("server_with_vectors")
+@pytest.mark.works("vector")
 def test_migrations_written_by_django_tidb(project, tidb):
     add_app(project, OLD_MODELS)
     project.write("app/migrations/__init__.py", "")

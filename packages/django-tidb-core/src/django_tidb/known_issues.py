@@ -247,6 +247,13 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
         "The server's error ends the migration.",
         since=(6, 0),
     ),
+    KnownIssue(
+        "ttl",
+        "The table option TTL is a syntax error.",
+        f"{_DOCS}/time-to-live",
+        "None: Django does not use it.",
+        fixed=(6, 5),
+    ),
     # -- Defaults
     KnownIssue(
         "default-functions",
@@ -382,7 +389,7 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
     ),
     KnownIssue(
         "explain-analyze-brief",
-        "EXPLAIN ANALYZE in the format BRIEF fails for a point get: error 1105.",
+        "EXPLAIN ANALYZE in the format BRIEF fails with error 1105.",
         f"{_DOCS}/sql-statement-explain-analyze",
         "The server's error is passed on.",
         fixed=(7, 1),
