@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import pytest
 from django.db import connections
 from django.db.utils import DatabaseError
@@ -174,6 +177,14 @@ PROBES = {
 
 def test_every_issue_has_a_probe():
     assert PROBES.keys() == KNOWN_ISSUES.keys()
+
+
+def test_page_is_up_to_date():
+    root = Path(__file__).parents[2]
+    script = runpy.run_path(str(root / "scripts" / "known_issues.py"))
+    assert script["PAGE"].read_text() == script["page"](), (
+        "run: hatch run docs:known-issues"
+    )
 
 
 @pytest.mark.parametrize("issue", KNOWN_ISSUES)

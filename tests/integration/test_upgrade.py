@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-
 CONTRIB = (
     "django.contrib.admin",
     "django.contrib.auth",
