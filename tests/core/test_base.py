@@ -35,6 +35,25 @@ def test_second_connection_does_not_ask_for_the_version(monkeypatch):
     assert other.tidb_version == connection.tidb_version
 
 
+def statements(connection):
+    return [query["sql"] for query in connection.queries_log]
+
+
+@pytest.mark.django_db
+def test_round_trips_of_connecting(monkeypatch):
+    monkeypatch.setattr(DatabaseWrapper, "_versions", {})
+    monkeypatch.setattr("django.db.backends.base.base.RAN_DB_VERSION_CHECK", set())
+    isolation = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
+    for expected in (["SELECT VERSION(), tidb_version()", isolation], [isolation]):
+        other = wrapper()
+        other.force_debug_cursor = True
+        other.ensure_connection()
+        assert statements(other) == expected
+        assert other.features.uses_savepoints in (True, False)
+        assert statements(other) == expected
+        other.close()
+
+
 @pytest.mark.django_db
 def test_mysql_constants_do_not_depend_on_the_server(monkeypatch):
     other = wrapper()

@@ -39,6 +39,8 @@ def test_json(capsys):
 @pytest.mark.django_db
 @pytest.mark.parametrize("format", [(), ("--json",)])
 def test_no_password(capsys, monkeypatch, format):
+    # The password is not the server's, so the connection has to be there.
+    connections["default"].ensure_connection()
     settings = connections["default"].settings_dict
     monkeypatch.setitem(settings, "PASSWORD", "correct horse")
     monkeypatch.setitem(settings, "OPTIONS", {"passwd": "battery staple"})

@@ -112,6 +112,7 @@ PROBES = {
         "INSERT INTO t VALUES (-1)", "CREATE TABLE t (id INT, CHECK (id > 0))"
     ),
     "alter-several": accepts(TABLE, "ALTER TABLE t ADD COLUMN a INT, ADD COLUMN b INT"),
+    "drop-indexed-column": accepts(TABLE, "ALTER TABLE t DROP COLUMN s"),
     "add-column-unique": accepts(TABLE, "ALTER TABLE t ADD COLUMN a INT UNIQUE"),
     "add-column-foreign-key": accepts(
         TABLE,

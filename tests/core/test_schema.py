@@ -121,6 +121,26 @@ def test_foreign_key_columns_are_indexed(created):
     ] == [["tag_id"]]
 
 
+def test_remove_fields_with_indexes(created):
+    class Tag(models.Model):
+        class Meta:
+            app_label = "core"
+
+    class Note(models.Model):
+        tag = models.ForeignKey(Tag, models.DO_NOTHING)
+        slug = models.SlugField()
+        code = models.CharField(max_length=5, unique=True)
+
+        class Meta:
+            app_label = "core"
+
+    created(Tag, Note)
+    with connection.schema_editor() as editor:
+        for name in ("tag", "slug", "code"):
+            editor.remove_field(Note, Note._meta.get_field(name))
+    assert [info["columns"] for info in constraints(Note).values()] == [["id"]]
+
+
 def test_rename_field(created):
     class Tag(models.Model):
         name = models.CharField(max_length=5, default="x")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, NotSupportedError
 from django.utils.functional import cached_property
 
@@ -14,6 +19,7 @@ from .version import TiDBVersion
 # What follows imports the driver under the name that Django gives it.
 ensure_driver()
 
+from django.db.backends.mysql.base import CLIENT, Database  # noqa: E402
 from django.db.backends.mysql.base import (  # noqa: E402
     DatabaseWrapper as MySQLDatabaseWrapper,
 )
@@ -42,8 +48,66 @@ _VARIABLES = (
     "transaction_isolation",
 )
 
+_SSL_MODES = ("DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
+_SSL_KEYS = ("ca", "capath", "cert", "key", "cipher")
+_SSL_CONNECTION_ERROR = 2026
+
+# What servers other than TiDB answer to tidb_version(): no database selected
+# (MySQL), no such function, no right to execute it (MariaDB).
+_NO_SUCH_FUNCTION = (1046, 1305, 1370)
+
 for plugin in plugins.get_plugins():
     plugins.register_meta_options(plugin.meta_options)
+
+
+def _ssl_files(files: Mapping[str, Any], option: str) -> dict[str, Any]:
+    """
+    Return mysqlclient's option ``ssl`` with paths as texts: others it passes
+    over in silence.
+
+    Raises ``ImproperlyConfigured`` if a file of `option` cannot be read.
+    """
+    files = {
+        key: os.fspath(value) if isinstance(value, os.PathLike) else value
+        for key, value in files.items()
+    }
+    for key in ("ca", "cert", "key"):
+        if path := files.get(key):
+            try:
+                Path(path).open("rb").close()
+            except OSError as error:
+                raise ImproperlyConfigured(
+                    f"{option}[{key!r}] is {path!r}: {error.strerror}."
+                ) from error
+    return files
+
+
+def _pymysql_ssl(mode: str, files: Mapping[str, str]) -> dict[str, Any]:
+    """
+    Return PyMySQL's options for mysqlclient's options ``ssl_mode`` and ``ssl``.
+
+    Raises ``OSError``, ``ssl.SSLError`` among them, if Python cannot use a
+    file or the ciphers.
+    """
+    if mode == "DISABLED":
+        return {"ssl_disabled": True}
+    if mode == "PREFERRED":
+        # What it does if it is told nothing; with certificates it insists.
+        return {}
+    ca, capath = files.get("ca"), files.get("capath")
+    # A context, because PyMySQL never looks at the host name without a CA.
+    context = ssl.create_default_context(cafile=ca, capath=capath)
+    context.check_hostname = mode == "VERIFY_IDENTITY"
+    if mode == "REQUIRED" and not (ca or capath):
+        context.verify_mode = ssl.CERT_NONE
+    # Python 3.13 asks for extensions that many a private CA leaves out, and
+    # that mysqlclient does without.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if files.get("cert"):
+        context.load_cert_chain(files["cert"], files.get("key"))
+    if files.get("cipher"):
+        context.set_ciphers(files["cipher"])
+    return {"ssl": context}
 
 
 class DatabaseWrapper(MySQLDatabaseWrapper):
@@ -101,6 +165,84 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
     # connections of their own, which need not ask again.
     _versions: ClassVar[dict[tuple[Any, ...], TiDBVersion]] = {}
 
+    def get_connection_params(self) -> dict[str, Any]:
+        """
+        Return the driver's options: mysqlclient's ``ssl_mode`` and ``ssl``
+        are for both drivers.
+
+        Raises ``ImproperlyConfigured`` if they cannot be used.
+        """
+        params: dict[str, Any] = super().get_connection_params()
+        # Django 4.2 asks for utf8, which newer client libraries call utf8mb3,
+        # a name that TiDB before 7.5 does not know.
+        if "charset" not in self.settings_dict["OPTIONS"]:
+            params["charset"] = "utf8mb4"
+        options = f"DATABASES[{self.alias!r}]['OPTIONS']"
+        if isinstance(params.get("ssl"), Mapping):
+            params["ssl"] = _ssl_files(params["ssl"], f"{options}['ssl']")
+        if "ssl_mode" not in params:
+            return params
+        mode = params["ssl_mode"]
+        if mode not in _SSL_MODES:
+            raise ImproperlyConfigured(
+                f"{options}['ssl_mode'] is {mode!r}; it must be one of "
+                f"{', '.join(map(repr, _SSL_MODES))}."
+            )
+        if Database.__name__ == "pymysql":
+            del params["ssl_mode"]
+            files = params.pop("ssl", {})
+            own = sorted(name for name in params if name.startswith("ssl_"))
+            if own or not isinstance(files, Mapping) or files.keys() - _SSL_KEYS:
+                raise ImproperlyConfigured(
+                    f"{options} has 'ssl_mode', so what else there is for TLS must be "
+                    f"in a dictionary 'ssl' with the keys "
+                    f"{', '.join(map(repr, _SSL_KEYS))}, and not in "
+                    f"{', '.join(map(repr, own)) or repr(files)}."
+                )
+            try:
+                params |= _pymysql_ssl(mode, files)
+            except OSError as error:
+                raise ImproperlyConfigured(
+                    f"{options}['ssl'] is {files!r}: {error}."
+                ) from error
+        return params
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        """
+        Return a new connection of the driver, with the TLS that ``ssl_mode``
+        asks for; the driver's ``OperationalError`` says what it asks for.
+        """
+        options = self.settings_dict["OPTIONS"]
+        mode = options.get("ssl_mode")
+        if mode is None:
+            return super().get_new_connection(conn_params)
+        asked = (
+            f"The database connection {self.alias!r} to {conn_params.get('host')!r} "
+            f"asks for ssl_mode {mode!r} with ssl {options.get('ssl')!r}."
+        )
+        try:
+            connection = super().get_new_connection(conn_params)
+        except Database.OperationalError as error:
+            # PyMySQL has a number of its own for what Python's ssl refuses.
+            if error.args[:1] == (_SSL_CONNECTION_ERROR,) or isinstance(
+                error.__context__, ssl.SSLError
+            ):
+                raise Database.OperationalError(
+                    error.args[0], f"{error.args[1]}. {asked}"
+                ) from error
+            raise
+        # With REQUIRED, MariaDB's client library goes on in plain text if the
+        # server has no TLS: https://github.com/PyMySQL/mysqlclient/issues/474
+        if (
+            mode in ("REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
+            and not connection.server_capabilities & CLIENT.SSL
+        ):
+            connection.close()
+            raise Database.OperationalError(
+                _SSL_CONNECTION_ERROR, f"The server has no TLS. {asked}"
+            )
+        return connection
+
     @cached_property
     def tidb_version(self) -> TiDBVersion:
         """
@@ -120,19 +262,29 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
             try:
                 cursor.execute("SELECT VERSION(), tidb_version()")
                 version, details = cursor.fetchone()
-            except DatabaseError:
-                # No other server has a function of that name.
+            except DatabaseError as error:
+                if error.args[0] not in _NO_SUCH_FUNCTION:
+                    raise
                 cursor.execute("SELECT VERSION()")
                 (version,), details = cursor.fetchone(), ""
         tidb_version = TiDBVersion.parse(version, details)
         if tidb_version is None:
+            host = self.settings_dict["HOST"] or "localhost"
             raise NotSupportedError(
                 f"The database connection {self.alias!r} has the ENGINE "
-                f"'django_tidb', but its server is not a TiDB: it calls itself "
-                f"{version!r}. For MySQL and MariaDB the ENGINE is "
+                f"'django_tidb', but its server at {host!r} is not a TiDB: it calls "
+                f"itself {version!r}. For MySQL and MariaDB the ENGINE is "
                 "'django.db.backends.mysql'."
             )
         return tidb_version
+
+    def init_connection_state(self) -> None:
+        try:
+            super().init_connection_state()
+        except NotSupportedError:
+            # Django would go on using the connection without another look.
+            self.close()
+            raise
 
     def get_database_version(self) -> tuple[int, ...]:
         return self.tidb_version.release

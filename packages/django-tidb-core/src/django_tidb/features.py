@@ -39,6 +39,12 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
     has_select_for_update_of = works("lock-of")
     has_select_for_update_skip_locked = works("skip-locked")
 
+    # -- Connections
+
+    # The variable has no effect, so no connection need ask for it:
+    # https://docs.pingcap.com/tidb/stable/system-variables
+    is_sql_auto_is_null_enabled = False
+
     # -- Schema
 
     # Cloning needs mysqldump and a mysql client, whose INSERTs TiDB refuses

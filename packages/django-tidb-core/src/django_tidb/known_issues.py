@@ -192,6 +192,14 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
         fixed=(6, 2),
     ),
     KnownIssue(
+        "drop-indexed-column",
+        "A column that has an index cannot be dropped: error 8200.",
+        f"{_DOCS}/sql-statement-drop-column",
+        "The column's indexes are dropped first.",
+        since=(6, 0),
+        fixed=(6, 2),
+    ),
+    KnownIssue(
         "add-column-unique",
         "ADD COLUMN ... UNIQUE is refused with error 8200.",
         f"{_ISSUES}/30188",

@@ -8,6 +8,7 @@ from django.db.backends.mysql.schema import (
 )
 from django.db.models import Field, Model
 
+from .known_issues import KNOWN_ISSUES
 from .plugins import get_plugins
 
 
@@ -55,6 +56,16 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             and field.db_type(self.connection) is not None
         ):
             self.execute(self._create_unique_sql(model, [field]))
+
+    def remove_field(self, model: type[Model], field: Field) -> None:
+        if field.column and KNOWN_ISSUES["drop-indexed-column"].affects(
+            self.connection.tidb_version
+        ):
+            for name in self._constraint_names(
+                model, [field.column], index=True, primary_key=False
+            ):
+                self.execute(self._delete_index_sql(model, name))
+        super().remove_field(model, field)
 
     def skip_default(self, field: Field) -> bool:
         # Error 1101 for BLOB, TEXT and JSON:
