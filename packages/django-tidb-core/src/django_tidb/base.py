@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import ssl
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
-from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, NotSupportedError
 from django.utils.functional import cached_property
 
-from . import plugins
+from . import plugins, tls
 from .driver import ensure_driver
 from .version import TiDBVersion
 
@@ -48,66 +44,12 @@ _VARIABLES = (
     "transaction_isolation",
 )
 
-_SSL_MODES = ("DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
-_SSL_KEYS = ("ca", "capath", "cert", "key", "cipher")
-_SSL_CONNECTION_ERROR = 2026
-
 # What servers other than TiDB answer to tidb_version(): no database selected
 # (MySQL), no such function, no right to execute it (MariaDB).
 _NO_SUCH_FUNCTION = (1046, 1305, 1370)
 
 for plugin in plugins.get_plugins():
     plugins.register_meta_options(plugin.meta_options)
-
-
-def _ssl_files(files: Mapping[str, Any], option: str) -> dict[str, Any]:
-    """
-    Return mysqlclient's option ``ssl`` with paths as texts: others it passes
-    over in silence.
-
-    Raises ``ImproperlyConfigured`` if a file of `option` cannot be read.
-    """
-    files = {
-        key: os.fspath(value) if isinstance(value, os.PathLike) else value
-        for key, value in files.items()
-    }
-    for key in ("ca", "cert", "key"):
-        if path := files.get(key):
-            try:
-                Path(path).open("rb").close()
-            except OSError as error:
-                raise ImproperlyConfigured(
-                    f"{option}[{key!r}] is {path!r}: {error.strerror}."
-                ) from error
-    return files
-
-
-def _pymysql_ssl(mode: str, files: Mapping[str, str]) -> dict[str, Any]:
-    """
-    Return PyMySQL's options for mysqlclient's options ``ssl_mode`` and ``ssl``.
-
-    Raises ``OSError``, ``ssl.SSLError`` among them, if Python cannot use a
-    file or the ciphers.
-    """
-    if mode == "DISABLED":
-        return {"ssl_disabled": True}
-    if mode == "PREFERRED":
-        # What it does if it is told nothing; with certificates it insists.
-        return {}
-    ca, capath = files.get("ca"), files.get("capath")
-    # A context, because PyMySQL never looks at the host name without a CA.
-    context = ssl.create_default_context(cafile=ca, capath=capath)
-    context.check_hostname = mode == "VERIFY_IDENTITY"
-    if mode == "REQUIRED" and not (ca or capath):
-        context.verify_mode = ssl.CERT_NONE
-    # Python 3.13 asks for extensions that many a private CA leaves out, and
-    # that mysqlclient does without.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if files.get("cert"):
-        context.load_cert_chain(files["cert"], files.get("key"))
-    if files.get("cipher"):
-        context.set_ciphers(files["cipher"])
-    return {"ssl": context}
 
 
 class DatabaseWrapper(MySQLDatabaseWrapper):
@@ -177,35 +119,11 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         # a name that TiDB before 7.5 does not know.
         if "charset" not in self.settings_dict["OPTIONS"]:
             params["charset"] = "utf8mb4"
-        options = f"DATABASES[{self.alias!r}]['OPTIONS']"
-        if isinstance(params.get("ssl"), Mapping):
-            params["ssl"] = _ssl_files(params["ssl"], f"{options}['ssl']")
-        if "ssl_mode" not in params:
-            return params
-        mode = params["ssl_mode"]
-        if mode not in _SSL_MODES:
-            raise ImproperlyConfigured(
-                f"{options}['ssl_mode'] is {mode!r}; it must be one of "
-                f"{', '.join(map(repr, _SSL_MODES))}."
-            )
-        if Database.__name__ == "pymysql":
-            del params["ssl_mode"]
-            files = params.pop("ssl", {})
-            own = sorted(name for name in params if name.startswith("ssl_"))
-            if own or not isinstance(files, Mapping) or files.keys() - _SSL_KEYS:
-                raise ImproperlyConfigured(
-                    f"{options} has 'ssl_mode', so what else there is for TLS must be "
-                    f"in a dictionary 'ssl' with the keys "
-                    f"{', '.join(map(repr, _SSL_KEYS))}, and not in "
-                    f"{', '.join(map(repr, own)) or repr(files)}."
-                )
-            try:
-                params |= _pymysql_ssl(mode, files)
-            except OSError as error:
-                raise ImproperlyConfigured(
-                    f"{options}['ssl'] is {files!r}: {error}."
-                ) from error
-        return params
+        return tls.with_tls_options(
+            params,
+            f"DATABASES[{self.alias!r}]['OPTIONS']",
+            pymysql=Database.__name__ == "pymysql",
+        )
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """
@@ -224,7 +142,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
             connection = super().get_new_connection(conn_params)
         except Database.OperationalError as error:
             # PyMySQL has a number of its own for what Python's ssl refuses.
-            if error.args[:1] == (_SSL_CONNECTION_ERROR,) or isinstance(
+            if error.args[:1] == (tls.CONNECTION_ERROR,) or isinstance(
                 error.__context__, ssl.SSLError
             ):
                 raise Database.OperationalError(
@@ -234,12 +152,12 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         # With REQUIRED, MariaDB's client library goes on in plain text if the
         # server has no TLS: https://github.com/PyMySQL/mysqlclient/issues/474
         if (
-            mode in ("REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
+            mode in tls.ENCRYPTED_MODES
             and not connection.server_capabilities & CLIENT.SSL
         ):
             connection.close()
             raise Database.OperationalError(
-                _SSL_CONNECTION_ERROR, f"The server has no TLS. {asked}"
+                tls.CONNECTION_ERROR, f"The server has no TLS. {asked}"
             )
         return connection
 
