@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from django.db import connections
@@ -25,6 +26,24 @@ def tidb_server():
         yield server
         os.environ.clear()
         os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def another_server(tidb_server):
+    """A function that starts one more TiDB, with a configuration of its own."""
+
+    @contextmanager
+    def start(config):
+        if tidb_server.log is None:
+            pytest.skip("TIDB_HOST names a server, so no other one is started.")
+        with ExitStack() as stack:
+            with pytest.MonkeyPatch.context() as patch:
+                # Which tidb_server has set, and which would be taken.
+                patch.delenv("TIDB_HOST")
+                server = stack.enter_context(running_server(config=config))
+            yield server
+
+    return start
 
 
 @pytest.fixture(scope="session")

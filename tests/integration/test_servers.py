@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import pytest
-
-from tests.tidbserver.launcher import running_server
 
 ALIASES = """\
 DATABASES = {
@@ -17,15 +13,9 @@ DATABASES = {
 
 
 @pytest.fixture(scope="module")
-def other_server(tidb_server):
+def other_server(another_server):
     """A second server, whose VERSION() is a MySQL's."""
-    with contextlib.ExitStack() as stack:
-        with pytest.MonkeyPatch.context() as patch:
-            # Which tidb_server has set, and which would be taken.
-            patch.delenv("TIDB_HOST")
-            server = stack.enter_context(
-                running_server(config='server-version = "8.4.0"')
-            )
+    with another_server('server-version = "8.4.0"') as server:
         assert server.version == "8.4.0"
         yield server
 

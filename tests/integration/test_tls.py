@@ -9,7 +9,6 @@ import socket
 import ssl
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
 from importlib.machinery import PathFinder
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from django.db import OperationalError
 from django.db.utils import ConnectionHandler
 
 from django_tidb.version import TiDBVersion
-from tests.tidbserver.launcher import running_server
 
 README = Path(__file__).parents[2] / "packages/django-tidb-core/README.md"
 DOCUMENTATION = (
@@ -138,19 +136,8 @@ def other_ca(folder):
     return str(path)
 
 
-@contextmanager
-def start(tidb_server, config):
-    if tidb_server.log is None:
-        pytest.skip("TIDB_HOST names a server, which cannot be configured for TLS.")
-    with ExitStack() as stack:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.delenv("TIDB_HOST")
-            server = stack.enter_context(running_server(config=config))
-        yield server
-
-
 @pytest.fixture(scope="module")
-def server(tidb_server, authority, ca, folder):
+def server(another_server, authority, ca, folder):
     """Its certificate is signed by the CA and has the name HOST."""
     certificate = authority.issue_cert(HOST)
     files = {"ssl-ca": ca}
@@ -161,16 +148,16 @@ def server(tidb_server, authority, ca, folder):
         files[option] = str(folder / f"{option}.pem")
         blob.write_to_path(files[option])
     config = "".join(f"{name} = {json.dumps(path)}\n" for name, path in files.items())
-    with start(tidb_server, f"[security]\n{config}") as server:
+    with another_server(f"[security]\n{config}") as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def auto_server(tidb_server, folder):
+def auto_server(another_server, folder):
     """It makes its certificate itself."""
     storage = json.dumps(str(folder))
     config = f"tmp-storage-path = {storage}\n[security]\nauto-tls = true\n"
-    with start(tidb_server, config) as server:
+    with another_server(config) as server:
         if TiDBVersion.parse(server.version) < (5, 2):
             pytest.skip(f"TiDB 5.1 has no auto-tls. {DOCUMENTATION}")
         yield server
