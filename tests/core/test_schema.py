@@ -52,6 +52,24 @@ def test_add_unique_field(created):
     ] == [["slug"]]
 
 
+def test_add_unique_field_to_rows_that_are_equal(created):
+    class Tag(models.Model):
+        class Meta:
+            app_label = "core"
+
+    created(Tag)
+    Tag.objects.bulk_create([Tag(), Tag()])
+    # Nothing is left behind, so it can be tried again.
+    for _ in range(2):
+        with pytest.raises(IntegrityError, match="1062"):
+            add_field(
+                Tag, "slug", models.CharField(max_length=9, unique=True, default="x")
+            )
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM core_tag")
+        assert [column[0] for column in cursor.description] == ["id"]
+
+
 @pytest.mark.works("foreign-key")
 def test_add_one_to_one_field(created):
     class Tag(models.Model):

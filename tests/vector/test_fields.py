@@ -74,6 +74,30 @@ def test_model_form():
     }
 
 
+@pytest.mark.works("vector")
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("default", [[1, 2, 3], lambda: [1, 2, 3]])
+@isolate_apps("tests.vector")
+def test_add_field_with_a_default_to_rows(default):
+    class Model(models.Model):
+        class Meta:
+            app_label = "vector"
+
+    connection = connections["default"]
+    with connection.schema_editor() as editor:
+        editor.create_model(Model)
+    try:
+        Model.objects.create()
+        field = VectorField(dimensions=3, default=default)
+        field.contribute_to_class(Model, "embedding")
+        with connection.schema_editor() as editor:
+            editor.add_field(Model, field)
+        assert Model.objects.get().embedding.tolist() == [1, 2, 3]
+    finally:
+        with connection.schema_editor() as editor:
+            editor.delete_model(Model)
+
+
 def test_deconstruct():
     _, path, args, kwargs = VectorField(dimensions=3).deconstruct()
     assert (path, args, kwargs) == (
@@ -85,7 +109,7 @@ def test_deconstruct():
 
 
 @isolate_apps("tests.vector")
-@pytest.mark.parametrize("dimensions", [0, 16384, "3", 1.5])
+@pytest.mark.parametrize("dimensions", [0, 16384, "3", 1.5, True])
 def test_check_dimensions(dimensions):
     class Model(models.Model):
         field = VectorField(dimensions=dimensions)
@@ -94,7 +118,8 @@ def test_check_dimensions(dimensions):
             app_label = "vector"
 
     field = Model._meta.get_field("field")
-    assert field.check() == [
+    # Also where the backend asks for the type of the column.
+    assert field.check(databases=["default"]) == [
         checks.Error(
             f"'dimensions' is {dimensions!r}; it must be None or an integer from 1 "
             "to 16383.",

@@ -83,6 +83,11 @@ def test_null():
     )
 
 
+def test_distance_from_nothing(vectors):
+    distances = Item.objects.values_list(L2Distance("embedding", None), flat=True)
+    assert set(distances) == {None}
+
+
 def test_expressions_are_hashable_and_comparable():
     first = L2Distance("embedding", [1, 2, 3])
     assert hash(first) == hash(L2Distance("embedding", np.array([1.0, 2, 3])))

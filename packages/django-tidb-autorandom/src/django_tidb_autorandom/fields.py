@@ -57,18 +57,19 @@ class BigAutoRandomField(models.BigAutoField):
         return f"bigint AUTO_RANDOM({', '.join(str(int(n)) for n in arguments)})"
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
-        return [
-            *super().check(**kwargs),
+        # The other checks ask for the type of the column.
+        if errors := [
             *self._check_bits("shard_bits", *SHARD_BITS, id="tidb_autorandom.E001"),
             *self._check_bits("range", *RANGE, id="tidb_autorandom.E002"),
-            *self._check_app(),
-        ]
+        ]:
+            return errors
+        return [*super().check(**kwargs), *self._check_app()]
 
     def _check_bits(
         self, name: str, low: int, high: int, id: str
     ) -> list[checks.CheckMessage]:
         value = getattr(self, name)
-        if isinstance(value, int) and low <= value <= high:
+        if type(value) is int and low <= value <= high:
             return []
         return [
             checks.Error(

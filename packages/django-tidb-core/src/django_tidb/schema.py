@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
+from django.db import DatabaseError
 from django.db.backends.mysql.schema import (
     DatabaseSchemaEditor as MySQLDatabaseSchemaEditor,
 )
@@ -48,14 +50,52 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             if not (include_default and sql == "UNIQUE"):
                 yield sql
 
+    def _is_vector(self, field: Field) -> bool:
+        db_type = field.db_type(self.connection)
+        return db_type is not None and db_type.startswith("vector")
+
     def add_field(self, model: type[Model], field: Field) -> None:
-        super().add_field(model, field)
+        if self._is_vector(field) and not field.null:
+            self._add_vector_field(model, field)
+        else:
+            super().add_field(model, field)
         if (
             field.unique
             and not field.primary_key
             and field.db_type(self.connection) is not None
         ):
-            self.execute(self._create_unique_sql(model, [field]))
+            try:
+                self.execute(self._create_unique_sql(model, [field]))
+            except DatabaseError:
+                # The column is there already, since DDL cannot be rolled
+                # back. Without it the migration can be run again.
+                self.execute(
+                    self.sql_delete_column
+                    % {
+                        "table": self.quote_name(model._meta.db_table),
+                        "column": self.quote_name(field.column),
+                    }
+                )
+                raise
+
+    def _add_vector_field(self, model: type[Model], field: Field) -> None:
+        # ADD COLUMN takes no default for a vector, and a column that is NOT
+        # NULL gives the rows that exist a value that no query can read:
+        # https://docs.pingcap.com/tidb/stable/vector-search-data-types
+        nullable = copy.copy(field)
+        nullable.null = True
+        super().add_field(model, nullable)
+        self.execute(
+            self.sql_alter_column
+            % {
+                "table": self.quote_name(model._meta.db_table),
+                "changes": self.sql_alter_column_not_null
+                % {
+                    "column": self.quote_name(field.column),
+                    "type": field.db_type(self.connection),
+                },
+            }
+        )
 
     def remove_field(self, model: type[Model], field: Field) -> None:
         if field.column and KNOWN_ISSUES["drop-indexed-column"].affects(
@@ -68,9 +108,9 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         super().remove_field(model, field)
 
     def skip_default(self, field: Field) -> bool:
-        # Error 1101 for BLOB, TEXT and JSON:
+        # Error 1101 for BLOB, TEXT and JSON, 1105 for vectors:
         # https://docs.pingcap.com/tidb/stable/data-type-default-values
-        return self._is_limited_data_type(field)
+        return self._is_limited_data_type(field) or self._is_vector(field)
 
     def skip_default_on_alter(self, field: Field) -> bool:
         return self.skip_default(field)

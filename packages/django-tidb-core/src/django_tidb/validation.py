@@ -79,7 +79,7 @@ class DatabaseValidation(MySQLDatabaseValidation):
                 hint=(
                     "Where case should not count, give the field a db_collation "
                     "such as 'utf8mb4_0900_ai_ci', or create the database with one. "
-                    "Else silence this."
+                    "Else add 'tidb.I001' to SILENCED_SYSTEM_CHECKS."
                 ),
                 id="tidb.I001",
             )

@@ -96,16 +96,18 @@ class VectorField(models.Field):
         )
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
+        # The other checks ask for the type of the column.
+        if errors := self._check_dimensions():
+            return errors
         return [
             *super().check(**kwargs),
-            *self._check_dimensions(),
             *self._check_databases(kwargs.get("databases") or ()),
             *self._check_app(),
         ]
 
     def _check_dimensions(self) -> list[checks.CheckMessage]:
         if self.dimensions is None or (
-            isinstance(self.dimensions, int) and 1 <= self.dimensions <= MAX_DIMENSIONS
+            type(self.dimensions) is int and 1 <= self.dimensions <= MAX_DIMENSIONS
         ):
             return []
         return [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import FloatField, Func, Value
+from django.db.models import NOT_PROVIDED, FloatField, Func, Value
 
 from .fields import VectorField
 
@@ -31,8 +31,10 @@ class Distance(Func):
 
     output_field = FloatField()
 
-    def __init__(self, expression: Any, vector: Any = None, **extra: Any) -> None:
-        if vector is None:
+    def __init__(
+        self, expression: Any, vector: Any = NOT_PROVIDED, **extra: Any
+    ) -> None:
+        if vector is NOT_PROVIDED:
             super().__init__(expression, **extra)
             return
         if not hasattr(vector, "resolve_expression"):

@@ -138,7 +138,10 @@ class Command(BaseCommand):
             for name, value in database["variables"].items():
                 self.stdout.write(f"    {name} = {value}")
             self.stdout.write("  Known issues")
-            for issue in database["known_issues"]:
+            # Those that concern the project's models come first.
+            for issue in sorted(
+                database["known_issues"], key=lambda issue: not issue["concerns"]
+            ):
                 self._print_issue(issue)
 
     def _print_issue(self, issue: dict[str, Any]) -> None:
