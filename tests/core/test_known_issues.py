@@ -196,6 +196,25 @@ def test_table_and_server_agree(cursor, issue):
     assert PROBES[issue](cursor) == (not affected)
 
 
+def test_nowait(cursor):
+    # The default of the embedded storage, before 7, is optimistic.
+    begin = "BEGIN PESSIMISTIC"
+    cursor.execute(TABLE)
+    cursor.execute("INSERT INTO t (id) VALUES (1)")
+    other = cursor.db.copy()
+    try:
+        with other.cursor() as holder:
+            holder.execute("USE probe")
+            holder.execute(begin)
+            holder.execute("SELECT * FROM t FOR UPDATE")
+            cursor.execute(begin)
+            with pytest.raises(DatabaseError, match="3572"):
+                cursor.execute("SELECT * FROM t FOR UPDATE NOWAIT")
+            holder.execute("ROLLBACK")
+    finally:
+        other.close()
+
+
 def test_check_constraints_with_the_variable_on(cursor):
     if connection.tidb_version < (7, 2):
         with pytest.raises(DatabaseError):

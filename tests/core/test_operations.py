@@ -108,6 +108,29 @@ def test_update_may_read_its_own_table():
     assert Book.objects.get().pages == 2
 
 
+def test_subquery_with_a_limit():
+    authors = [Author.objects.create(name=name) for name in "abc"]
+    first = Author.objects.order_by("name").values("pk")[:2]
+    assert set(Author.objects.filter(pk__in=first)) == set(authors[:2])
+
+
+def test_delete_may_read_its_own_table():
+    for name in "abc":
+        Author.objects.create(name=name)
+    last = Author.objects.order_by("-name").values("pk")[:1]
+    Author.objects.filter(pk__in=last).delete()
+    assert [author.name for author in Author.objects.order_by("name")] == ["a", "b"]
+
+
+def test_intersection_and_difference():
+    for name in "abc":
+        Author.objects.create(name=name)
+    authors = Author.objects.values_list("name", flat=True)
+    low, high = authors.filter(name__lte="b"), authors.filter(name__gte="b")
+    assert list(low.intersection(high)) == ["b"]
+    assert list(low.difference(high)) == ["a"]
+
+
 def test_select_for_update():
     Author.objects.create(name="Ann")
     with transaction.atomic():
