@@ -121,6 +121,8 @@ make_hatch() {
     export HATCH_CACHE_DIR="$PWD/.hatch/cache"
     # No other Python is looked for, none is downloaded.
     export HATCH_PYTHON=self UV_PYTHON_DOWNLOADS=never
+    # Compiled once, or else by every process that is not allowed to write.
+    export UV_COMPILE_BYTECODE=1
     PATH=$venv/bin:$PATH
     [ -f "$HATCH_CONFIG" ] || : >"$HATCH_CONFIG"
 }
