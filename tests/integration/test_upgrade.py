@@ -333,7 +333,6 @@ def test_vector_on_sqlite_is_one_check_error(project):
         DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
         """,
     )
-    project.manage("makemigrations", "app")
     output = project.manage("migrate", check=False)
     assert output.count("tidb_vector.E002") == 1
     assert "The database 'default' is not a TiDB" in output
