@@ -21,7 +21,6 @@ from django.db.backends.mysql.base import (  # noqa: E402
 )
 
 from .features import DatabaseFeatures  # noqa: E402
-from .introspection import DatabaseIntrospection  # noqa: E402
 from .operations import DatabaseOperations  # noqa: E402
 from .schema import DatabaseSchemaEditor  # noqa: E402
 from .validation import DatabaseValidation  # noqa: E402
@@ -99,7 +98,6 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
 
     SchemaEditorClass = DatabaseSchemaEditor
     features_class = DatabaseFeatures
-    introspection_class = DatabaseIntrospection
     ops_class = DatabaseOperations
     validation_class = DatabaseValidation
 

@@ -30,7 +30,8 @@ class DatabaseValidation(MySQLDatabaseValidation):
         issues.extend(self._check_collation())
         return issues
 
-    def _models(self) -> list[type[Model]]:
+    def models(self) -> list[type[Model]]:
+        """Return the models whose tables belong into this database."""
         return [
             model
             for model in apps.get_models(include_auto_created=True)
@@ -41,7 +42,7 @@ class DatabaseValidation(MySQLDatabaseValidation):
     def _check_ignored_constraints(self) -> Iterable[CheckMessage]:
         if self.connection.features.supports_table_check_constraints:
             return
-        found = concerned(KNOWN_ISSUES["check-constraint"], self._models())
+        found = concerned(KNOWN_ISSUES["check-constraint"], self.models())
         if found:
             names = ", ".join(
                 f"{label} ({', '.join(what)})" for label, what in found.items()
@@ -63,7 +64,7 @@ class DatabaseValidation(MySQLDatabaseValidation):
         labels = sorted(
             {
                 f"{model._meta.label}.{field.name}"
-                for model in self._models()
+                for model in self.models()
                 for field in model._meta.local_fields
                 if isinstance(field, CharField)
                 and field.unique

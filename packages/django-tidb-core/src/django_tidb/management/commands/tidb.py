@@ -7,9 +7,8 @@ from importlib.metadata import entry_points, version
 from typing import Any
 
 import django
-from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError
-from django.db import Error, connections, router
+from django.db import Error, connections
 
 from django_tidb import is_tidb
 from django_tidb.known_issues import affecting, concerned
@@ -91,11 +90,7 @@ class Command(BaseCommand):
             server, variables = connection.tidb_version, connection.tidb_variables
         except Error as error:
             raise CommandError(f"Database {alias!r}: {error}") from error
-        models = [
-            model
-            for model in apps.get_models(include_auto_created=True)
-            if model._meta.managed and router.allow_migrate_model(alias, model)
-        ]
+        models = connection.validation.models()
         return {
             "version": str(server),
             "edition": server.edition,
