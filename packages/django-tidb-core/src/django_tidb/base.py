@@ -21,6 +21,7 @@ from django.db.backends.mysql.base import (  # noqa: E402
 )
 
 from .features import DatabaseFeatures  # noqa: E402
+from .introspection import DatabaseIntrospection  # noqa: E402
 from .operations import DatabaseOperations  # noqa: E402
 from .schema import DatabaseSchemaEditor  # noqa: E402
 from .validation import DatabaseValidation  # noqa: E402
@@ -42,6 +43,9 @@ _VARIABLES = (
     "time_zone",
     "transaction_isolation",
 )
+
+# What OPTIONS may hold beside the driver's options.
+_OPTIONS = ("drop_unsupported_db_defaults", "rebuild_tables")
 
 # What servers other than TiDB answer to tidb_version(): no database selected
 # (MySQL), no such function, no right to execute it (MariaDB).
@@ -98,12 +102,22 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
 
     SchemaEditorClass = DatabaseSchemaEditor
     features_class = DatabaseFeatures
+    introspection_class = DatabaseIntrospection
     ops_class = DatabaseOperations
     validation_class = DatabaseValidation
 
     # The versions of the servers that this process has met. Threads have
     # connections of their own, which need not ask again.
     _versions: ClassVar[dict[tuple[Any, ...], TiDBVersion]] = {}
+
+    @cached_property
+    def tidb_options(self) -> dict[str, Any]:
+        """
+        The options of this backend and its plugins that OPTIONS has set.
+        """
+        names = {*_OPTIONS, *(n for p in plugins.get_plugins() for n in p.options)}
+        options = self.settings_dict["OPTIONS"]
+        return {name: options[name] for name in names & options.keys()}
 
     def get_connection_params(self) -> dict[str, Any]:
         """
@@ -113,6 +127,8 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         Raises ``ImproperlyConfigured`` if they cannot be used.
         """
         params: dict[str, Any] = super().get_connection_params()
+        for name in self.tidb_options:
+            del params[name]
         # Django 4.2 asks for utf8, which newer client libraries call utf8mb3,
         # a name that TiDB before 7.5 does not know.
         if "charset" not in self.settings_dict["OPTIONS"]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
     from django.db.backends.base.base import BaseDatabaseWrapper
-    from django.db.models import Model
+    from django.db.models import Field, Model
 
 __all__ = [
     "API_VERSION",
@@ -47,6 +47,16 @@ def _no_table_options(
     return ()
 
 
+def _no_field_type(column: Any, connection: BaseDatabaseWrapper) -> None:
+    return None
+
+
+def _alters_nothing(
+    schema_editor: Any, model: type[Model], old_field: Field, new_field: Field
+) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Plugin:
     """What one plugin adds to the backend. Every hook may be left out."""
@@ -62,6 +72,19 @@ class Plugin:
     table_options: Callable[[type[Model], BaseDatabaseWrapper], Iterable[str]] = (
         _no_table_options
     )
+    #: Recognises a column for introspection: called with a
+    #: :class:`django_tidb.introspection.FieldInfo` and the connection. Returns
+    #: None, or the field's path and its arguments, as inspectdb writes them.
+    field_type: Callable[
+        [Any, BaseDatabaseWrapper], tuple[str, dict[str, Any]] | None
+    ] = _no_field_type
+    #: Called before a column is altered, with the schema editor, the model and
+    #: the old and the new field. Returns True if it has altered the column
+    #: itself, so that nothing is left to do; raises what says why it cannot be.
+    alter_field: Callable[[Any, type[Model], Field, Field], bool] = _alters_nothing
+    #: Names of ours that DATABASES[...]["OPTIONS"] accepts beside the driver's;
+    #: found in ``connection.tidb_options``.
+    options: tuple[str, ...] = ()
     #: Import paths of django-tidb, as found in users' migrations, and the
     #: paths that they have now.
     moved: Mapping[str, str] = field(default_factory=dict)

@@ -78,6 +78,14 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
                 )
                 raise
 
+    def alter_field(
+        self, model: type[Model], old_field: Field, new_field: Field, strict: bool = False
+    ) -> None:
+        for plugin in get_plugins():
+            if plugin.alter_field(self, model, old_field, new_field):
+                return
+        super().alter_field(model, old_field, new_field, strict)
+
     def _add_vector_field(self, model: type[Model], field: Field) -> None:
         # ADD COLUMN takes no default for a vector, and a column that is NOT
         # NULL gives the rows that exist a value that no query can read:

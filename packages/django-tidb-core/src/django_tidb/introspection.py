@@ -1,0 +1,44 @@
+"""What TiDB's information_schema tells beyond MySQL's."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from typing import Any
+
+from django.db.backends.mysql.introspection import (
+    DatabaseIntrospection as MySQLDatabaseIntrospection,
+)
+from django.db.backends.mysql.introspection import FieldInfo as MySQLFieldInfo
+
+from .plugins import get_plugins
+
+__all__ = ["DatabaseIntrospection", "FieldInfo"]
+
+#: Django's, and what plugins recognise their columns by: ``column_type``, such
+#: as "vector(3)", whether it belongs to the primary key, and the table's
+#: ``row_id_sharding``, such as "PK_AUTO_RANDOM_BITS=5".
+FieldInfo = namedtuple(  # type: ignore[misc]  # Django's names, whatever they are
+    "FieldInfo",
+    [*MySQLFieldInfo._fields, "column_type", "primary_key", "row_id_sharding"],
+)
+
+
+class DatabaseIntrospection(MySQLDatabaseIntrospection):
+    def get_field_type(self, data_type: int, description: Any) -> Any:
+        for plugin in get_plugins():
+            if found := plugin.field_type(description, self.connection):
+                return found
+        return super().get_field_type(data_type, description)
+
+    def get_table_description(self, cursor: Any, table_name: str) -> list[Any]:
+        fields = super().get_table_description(cursor, table_name)
+        cursor.execute(
+            "SELECT column_name, column_type, column_key = 'PRI', "
+            "IFNULL(tidb_row_id_sharding_info, '') "
+            "FROM information_schema.columns JOIN information_schema.tables "
+            "USING (table_schema, table_name) "
+            "WHERE table_schema = DATABASE() AND table_name = %s",
+            [table_name],
+        )
+        more = {name: rest for name, *rest in cursor.fetchall()}
+        return [FieldInfo(*field, *more[field.name]) for field in fields]
