@@ -35,6 +35,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.deferred_sql: list[Any] = []
         # Whether tables exist, by their names in lower case.
         self._tables: dict[str, bool] = {}
         # Tables that do not exist yet, and the tables that refer to them.
@@ -59,8 +60,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         there is deferred. The SQL is finished, so the parameters are always
         empty.
         """
-        outer: list[Any] = self.deferred_sql
-        self.deferred_sql = []
+        outer, self.deferred_sql = self.deferred_sql, []
         try:
             sql, params = super().table_sql(model)
             statements = [*self.deferred_sql, *self._model_indexes_sql(model)]
