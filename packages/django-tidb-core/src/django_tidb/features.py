@@ -109,8 +109,9 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
     # https://docs.pingcap.com/tidb/stable/character-set-and-collation
     test_collations = {
         "ci": "utf8mb4_general_ci",
-        "non_default": "utf8mb4_bin",
-        "virtual": "utf8mb4_general_ci",
+        "cs": "utf8mb4_bin",
+        "non_default": "utf8mb4_unicode_ci",
+        "virtual": "utf8mb4_unicode_ci",
     }
 
     # -- EXPLAIN

@@ -1,10 +1,13 @@
-"""Forms of Django's database functions that TiDB understands."""
+"""Forms of Django's expressions that TiDB understands."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from django.db.models.functions import Chr
+from django.db.models import IntegerField
+from django.db.models.fields.json import HasKeyLookup, KeyTransform
+from django.db.models.functions import Chr, Round
 
 # CHAR() takes the bytes of a character as one number. MySQL's form counts on
 # the character set utf16, which TiDB does not have, so this is UTF-8:
@@ -27,6 +30,70 @@ def chr_as_tidb(self: Chr, compiler: Any, connection: Any) -> tuple[str, Any]:
     return _UTF8.format(n=f"({sql})"), (*params,) * _UTF8.count("{n}")
 
 
+def round_as_tidb(self: Round, compiler: Any, connection: Any) -> tuple[str, Any]:
+    # An integer is rounded as a double: half of them to the even neighbour,
+    # unlike on MySQL, and large ones to something else entirely.
+    # https://docs.pingcap.com/tidb/stable/numeric-functions-and-operators
+    if not isinstance(self.output_field, IntegerField):
+        return self.as_sql(compiler, connection)
+    number, precision = self.get_source_expressions()
+    number_sql, number_params = compiler.compile(number)
+    precision_sql, precision_params = compiler.compile(precision)
+    unsigned = self.output_field.get_internal_type().startswith("Positive")
+    return (
+        f"CAST(ROUND(CAST({number_sql} AS DECIMAL(65, 0)), {precision_sql}) "
+        f"AS {'UNSIGNED' if unsigned else 'SIGNED'})",
+        (*number_params, *precision_params),
+    )
+
+
+# A backslash and what it escapes in the text of a JSON value.
+_ESCAPE = re.compile(
+    r"\\(?:u(?P<high>d[89ab][0-9a-f]{2})\\u(?P<low>d[c-f][0-9a-f]{2})|.)", re.DOTALL
+)
+
+
+def _path_for_tidb(path: str) -> str:
+    """
+    Return a JSON path with the characters beyond U+FFFF in place of pairs of
+    escapes, which make TiDB fail with error 1105.
+
+    https://github.com/pingcap/tidb/issues/61091
+    """
+
+    def character(match: re.Match[str]) -> str:
+        if match["high"] is None:
+            return match[0]
+        pair = bytes.fromhex(match["high"] + match["low"])
+        return pair.decode("utf-16-be")
+
+    return _ESCAPE.sub(character, path)
+
+
+def key_transform_as_tidb(
+    self: KeyTransform, compiler: Any, connection: Any
+) -> tuple[str, Any]:
+    sql, params = self.as_mysql(compiler, connection)
+    *others, path = params
+    return sql, (*others, _path_for_tidb(path))
+
+
+def has_key_as_tidb(
+    self: HasKeyLookup, compiler: Any, connection: Any
+) -> tuple[str, Any]:
+    sql, params = self.as_mysql(compiler, connection)
+    # For each key the same parameters of the left-hand side, and its path.
+    keys = self.rhs if isinstance(self.rhs, (list, tuple)) else [self.rhs]
+    each = len(params) // len(keys) if keys else 1
+    return sql, tuple(
+        param if number % each else _path_for_tidb(param)
+        for number, param in enumerate(params, 1)
+    )
+
+
 def register_functions() -> None:
-    """Give the functions their ``as_tidb``, which only TiDB connections use."""
+    """Give the expressions their ``as_tidb``, which only TiDB connections use."""
     Chr.as_tidb = chr_as_tidb
+    HasKeyLookup.as_tidb = has_key_as_tidb
+    KeyTransform.as_tidb = key_transform_as_tidb
+    Round.as_tidb = round_as_tidb

@@ -23,9 +23,10 @@ class DatabaseOperations(MySQLDatabaseOperations):
         from TiDB 7.0, tidb_json.
         """
         # TEXT is the name that Django has for every backend's plain format, and
-        # TRADITIONAL is MySQL's.
-        if not format or format.upper() in ("TEXT", "TRADITIONAL"):
-            format = "ROW"
+        # TRADITIONAL, another name for ROW, is MySQL's.
+        if format and format.upper() == "TEXT":
+            format = "TRADITIONAL"
+        format = format or "ROW"
         analyze = options.pop("analyze", False)
         # MySQL's method would choose a format of MySQL's.
         prefix = super(MySQLDatabaseOperations, self).explain_query_prefix(
@@ -42,7 +43,7 @@ class DatabaseOperations(MySQLDatabaseOperations):
                         f"the format ROW only, not {format.upper()}."
                     )
                 return prefix
-        return f"{prefix} FORMAT = '{format.lower()}'"
+        return f"{prefix} FORMAT={format.upper()}"
 
     def lookup_cast(self, lookup_type: str, internal_type: str | None = None) -> str:
         cast = super().lookup_cast(lookup_type, internal_type)

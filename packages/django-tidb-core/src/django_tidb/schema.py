@@ -153,7 +153,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         targets = {
             field.target_field.model._meta.db_table: field
             for field in model._meta.local_fields
-            if field.remote_field and field.db_constraint
+            if field.remote_field and getattr(field, "db_constraint", False)
         }
         targets.pop(table, None)
         missing = self._missing_tables(targets)
