@@ -245,7 +245,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         with self.wrap_database_errors, connection.cursor() as cursor:
             cursor.execute("SELECT " + ", ".join(f"@@{name}" for name in values))
             before = dict(zip(values, cursor.fetchone(), strict=True))
-        changes = {name: values[name] for name in values if values[name] != before[name]}
+        changes = {n: value for n, value in values.items() if value != before[n]}
         assign(changes)
         try:
             yield

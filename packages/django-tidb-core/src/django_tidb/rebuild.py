@@ -115,9 +115,7 @@ class TableDefinition:
     def foreign_keys(self, target: str) -> dict[str, str]:
         """Return the foreign keys to the table `target`, by their names."""
         references = f" REFERENCES {_quote(target)} ("
-        return {
-            _names(key)[0]: key for key in self.keys.values() if references in key
-        }
+        return {_names(key)[0]: key for key in self.keys.values() if references in key}
 
     def checks(self) -> dict[str, str]:
         """Return the CHECK constraints by their names."""
@@ -397,8 +395,10 @@ def rebuild(editor: Any, table: str, clauses: str, error: Exception) -> None:
             _create(tables, old, new)
             copied = _copy(tables, old, new)
             tables.rename(table, tables.old)
-            if copied != _checksum(tables, tables.old, old) or copied[0] != (
-                tables.fetch(f"SELECT COUNT(*) FROM {_quote(tables.new)}")[0][0]
+            if (
+                copied != _checksum(tables, tables.old, old)
+                or copied[0]
+                != (tables.fetch(f"SELECT COUNT(*) FROM {_quote(tables.new)}")[0][0])
             ):
                 raise NotSupportedError(
                     f"{about} The table was to be rebuilt, but its rows changed while "
