@@ -13,7 +13,7 @@ from django.db import DatabaseError, NotSupportedError, OperationalError
 from django.db.backends.mysql.schema import (
     DatabaseSchemaEditor as MySQLDatabaseSchemaEditor,
 )
-from django.db.models import Field, Model
+from django.db.models import Field, Index, Model
 
 from .defaults import (
     compiled_default,
@@ -95,8 +95,12 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         if params:
             sql %= tuple(map(self.quote_value, params))
         for statement in filter(None, statements):
-            if statement.template.startswith(_ADD):
-                clause = statement.template.removeprefix(_ADD) % statement.parts
+            # A plugin's index brings its own form for CREATE TABLE.
+            inline = getattr(statement, "inline", None)
+            if inline is None and statement.template.startswith(_ADD):
+                inline = statement.template.removeprefix(_ADD)
+            if inline is not None:
+                clause = inline % statement.parts
                 sql = f"{sql.removesuffix(')')}, {clause})"
             else:
                 self.deferred_sql.append(statement)
@@ -292,6 +296,11 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             rebuild(self, *found, error)
         except ValueError:
             raise error from None
+
+    def add_index(self, model: type[Model], index: Index) -> None:
+        # A plugin's index need not have anything to do.
+        if (statement := index.create_sql(model, self)) is not None:
+            self.execute(statement, params=None)
 
     # -- Columns
 
