@@ -67,10 +67,7 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
     def supports_column_check_constraints(self) -> bool:
         return self.supports_table_check_constraints
 
-    # information_schema.check_constraints does not tell the table:
-    # https://docs.pingcap.com/tidb/stable/information-schema-tidb-check-constraints
-    can_introspect_check_constraints = False
-
+    can_introspect_check_constraints = works("check-constraint-tables")
     supports_expression_defaults = works("default-uuid")
     supports_expression_indexes = works("expression-index")
     supports_index_column_ordering = works("descending-index")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from django.db import models
 from django.db.models import IntegerField
 from django.db.models.fields.json import HasKeyLookup, KeyTransform
 from django.db.models.functions import Chr, Round
@@ -91,9 +92,18 @@ def has_key_as_tidb(
     )
 
 
+def any_value_as_tidb(self: Any, compiler: Any, connection: Any) -> tuple[str, Any]:
+    # In a larger expression, ANY_VALUE() is refused with error 1055:
+    # https://github.com/pingcap/tidb/issues/65334
+    return self.as_sql(compiler, connection, function="MIN")
+
+
 def register_functions() -> None:
     """Give the expressions their ``as_tidb``, which only TiDB connections use."""
     Chr.as_tidb = chr_as_tidb
     HasKeyLookup.as_tidb = has_key_as_tidb
     KeyTransform.as_tidb = key_transform_as_tidb
     Round.as_tidb = round_as_tidb
+    # Django has it from 6.0.
+    if any_value := getattr(models, "AnyValue", None):
+        any_value.as_tidb = any_value_as_tidb
