@@ -36,6 +36,8 @@ class Listed(NamedTuple):
     tests: tuple[str, ...]
     #: The first line of Django that has tests of these names.
     since: tuple[int, int] = (4, 2)
+    #: The first line of which it is no longer true.
+    until: tuple[int, int] | None = None
 
 
 def _named_in_this_django(*lists: tuple[Listed, ...]) -> dict[str, set[str]]:
@@ -60,6 +62,16 @@ REFUSED = (
         "CREATE TABLE with the collation latin1_general_cs is refused with error "
         "1273. https://docs.pingcap.com/tidb/stable/character-set-and-collation",
         ("schema.tests.SchemaTests.test_ci_cs_db_collation",),
+    ),
+    Listed(
+        "SELECT with an expression of GROUP BY inside of a larger expression is "
+        "refused with error 1055, as on MySQL. "
+        "https://docs.pingcap.com/tidb/stable/group-by-modifier",
+        (
+            "aggregation.tests.AggregateTestCase"
+            ".test_group_by_nested_expression_with_params",
+        ),
+        until=(6, 0),
     ),
     Listed(
         "CREATE INDEX on JSON_EXTRACT(), which returns JSON, is refused with error "
