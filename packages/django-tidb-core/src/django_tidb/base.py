@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from django.db import DatabaseError, NotSupportedError
@@ -220,6 +222,37 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
 
     def get_database_version(self) -> tuple[int, ...]:
         return self.tidb_version.release
+
+    @contextmanager
+    def session_variables(self, **values: Any) -> Iterator[None]:
+        """
+        Give variables of this session other values for the length of a block,
+        and then the ones that they had, also after an error and within a
+        broken transaction.
+
+        The names must be those of server variables. Raises what the server
+        answers to one that it does not know.
+        """
+        self.ensure_connection()
+        connection = self.connection
+
+        def assign(changes: dict[str, Any]) -> None:
+            if changes:
+                assignments = ", ".join(f"@@{name} = %s" for name in changes)
+                with self.wrap_database_errors, connection.cursor() as cursor:
+                    cursor.execute(f"SET {assignments}", list(changes.values()))
+
+        with self.wrap_database_errors, connection.cursor() as cursor:
+            cursor.execute("SELECT " + ", ".join(f"@@{name}" for name in values))
+            before = dict(zip(values, cursor.fetchone(), strict=True))
+        changes = {n: value for n, value in values.items() if value != before[n]}
+        assign(changes)
+        try:
+            yield
+        finally:
+            # A new connection has the values that it should have.
+            if self.connection is connection:
+                assign({name: before[name] for name in changes})
 
     @cached_property
     def tidb_variables(self) -> dict[str, str]:
