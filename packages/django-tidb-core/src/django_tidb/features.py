@@ -44,8 +44,8 @@ def _named_in_this_django(*lists: tuple[Listed, ...]) -> dict[str, set[str]]:
     return {
         reason: set(tests)
         for listed in lists
-        for reason, tests, since in listed
-        if since <= django.VERSION
+        for reason, tests, since, until in listed
+        if since <= django.VERSION and (until is None or until > django.VERSION)
     }
 
 
