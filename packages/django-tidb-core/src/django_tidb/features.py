@@ -42,10 +42,11 @@ class Listed(NamedTuple):
 
 def _named_in_this_django(*lists: tuple[Listed, ...]) -> dict[str, set[str]]:
     return {
-        reason: set(tests)
-        for listed in lists
-        for reason, tests, since in listed
-        if since <= django.VERSION
+        listed.reason: set(listed.tests)
+        for list_ in lists
+        for listed in list_
+        if listed.since <= django.VERSION
+        and (listed.until is None or django.VERSION < listed.until)
     }
 
 
