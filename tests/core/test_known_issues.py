@@ -143,6 +143,10 @@ PROBES = {
     "ttl": accepts("CREATE TABLE t (d DATETIME) TTL = d + INTERVAL 1 DAY"),
     "default-functions": accepts("CREATE TABLE t (a DOUBLE DEFAULT (PI()))"),
     "default-uuid": accepts("CREATE TABLE t (a VARCHAR(36) DEFAULT (UUID()))"),
+    "force-auto-increment": accepts(
+        "CREATE TABLE t (a BIGINT AUTO_INCREMENT PRIMARY KEY)",
+        "ALTER TABLE t FORCE AUTO_INCREMENT = 1",
+    ),
     "default-json-functions": accepts(
         "CREATE TABLE t (a JSON DEFAULT (JSON_OBJECT()))"
     ),

@@ -81,3 +81,45 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
             }
             for name, clause in cursor.fetchall()
         }
+
+    def django_table_names(
+        self, only_existing: bool = False, include_views: bool = True
+    ) -> list[str]:
+        """
+        Return the names of the models' tables; with `only_existing`, of those
+        that are in the database.
+        """
+        # TiDB takes time for each table that it is asked about: 0.1 ms, which
+        # a flush between tests need not spend on the tables of other apps.
+        names: list[str] = super().django_table_names(include_views=include_views)
+        if not (only_existing and names):
+            return names
+        types = ("BASE TABLE", "VIEW") if include_views else ("BASE TABLE",)
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT table_name FROM information_schema.tables "
+                "WHERE table_schema = DATABASE() "
+                "AND table_type IN %s AND table_name IN %s",
+                [types, tuple(map(self.identifier_converter, names))],
+            )
+            existing = {name for (name,) in cursor.fetchall()}
+        return [name for name in names if self.identifier_converter(name) in existing]
+
+    def sequence_list(self) -> list[dict[str, str]]:
+        """
+        Return the tables of models that have an AUTO_INCREMENT, and its column.
+        """
+        # Django asks about one table after the other.
+        if not (names := self.django_table_names()):
+            return []
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT table_name, column_name FROM information_schema.columns "
+                "WHERE table_schema = DATABASE() AND table_name IN %s "
+                "AND extra LIKE '%%auto_increment%%' ORDER BY table_name",
+                [tuple(names)],
+            )
+            return [
+                {"table": table, "column": column}
+                for table, column in cursor.fetchall()
+            ]

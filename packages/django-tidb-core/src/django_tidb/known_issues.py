@@ -287,6 +287,13 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
         concerns=_db_defaults,
     ),
     KnownIssue(
+        "force-auto-increment",
+        "ALTER TABLE ... FORCE AUTO_INCREMENT is a syntax error.",
+        f"{_DOCS}/auto-increment",
+        "TransactionTestCase.reset_sequences works for empty tables only.",
+        fixed=(6, 1),
+    ),
+    KnownIssue(
         "default-json-functions",
         "DEFAULT (JSON_OBJECT()) and DEFAULT (JSON_ARRAY()) are refused.",
         f"{_DOCS}/data-type-default-values",

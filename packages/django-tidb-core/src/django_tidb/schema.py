@@ -282,7 +282,12 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             self._guarded[table] = read_definition(self.connection, table)
 
     def _restore(self, table: str, before: TableDefinition) -> None:
-        now = read_definition(self.connection, table)
+        try:
+            now = read_definition(self.connection, table)
+        except DatabaseError as error:
+            # A lost connection, or a rebuild that could not go back.
+            logger.error("Not undone in %s: %s", table, error)
+            return
         for clause in before.clauses_from(now):
             try:
                 super().execute(f"ALTER TABLE {self.quote_name(table)} {clause}", None)
