@@ -46,7 +46,7 @@ def _named_in_this_django(*lists: tuple[Listed, ...]) -> dict[str, set[str]]:
         for list_ in lists
         for listed in list_
         if listed.since <= django.VERSION
-        and (listed.until is None or django.VERSION < listed.until)
+        and (listed.until is None or listed.until > django.VERSION)
     }
 
 
