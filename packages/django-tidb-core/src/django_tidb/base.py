@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, NotSupportedError
 from django.utils.functional import cached_property
 
@@ -139,6 +140,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         params: dict[str, Any] = super().get_connection_params()
         for name in self.tidb_options:
             del params[name]
+        self._check_options()
         # Django 4.2 asks for utf8, which newer client libraries call utf8mb3,
         # a name that TiDB before 7.5 does not know.
         if "charset" not in self.settings_dict["OPTIONS"]:
@@ -148,6 +150,25 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
             f"DATABASES[{self.alias!r}]['OPTIONS']",
             pymysql=Database.__name__ == "pymysql",
         )
+
+    def _check_options(self) -> None:
+        where = f"DATABASES[{self.alias!r}]['OPTIONS']"
+        options = self.tidb_options
+        tables = options.get("rebuild_tables", False)
+        if type(tables) is not bool and not (
+            isinstance(tables, list | tuple | set | frozenset)
+            and all(isinstance(table, str) for table in tables)
+        ):
+            raise ImproperlyConfigured(
+                f"{where}['rebuild_tables'] is {tables!r}; it must be True, False or a "
+                "list of the names of tables."
+            )
+        drop = options.get("drop_unsupported_db_defaults", False)
+        if type(drop) is not bool:
+            raise ImproperlyConfigured(
+                f"{where}['drop_unsupported_db_defaults'] is {drop!r}; it must be True "
+                "or False."
+            )
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """
