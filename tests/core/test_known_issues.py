@@ -111,6 +111,9 @@ PROBES = {
     "check-constraint": refuses_row(
         "INSERT INTO t VALUES (-1)", "CREATE TABLE t (id INT, CHECK (id > 0))"
     ),
+    "check-constraint-tables": accepts(
+        "SELECT table_name FROM information_schema.tidb_check_constraints"
+    ),
     "alter-several": accepts(TABLE, "ALTER TABLE t ADD COLUMN a INT, ADD COLUMN b INT"),
     "drop-indexed-column": accepts(TABLE, "ALTER TABLE t DROP COLUMN s"),
     "add-column-unique": accepts(TABLE, "ALTER TABLE t ADD COLUMN a INT UNIQUE"),

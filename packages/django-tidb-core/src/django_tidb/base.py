@@ -112,7 +112,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
     # connections of their own, which need not ask again.
     _versions: ClassVar[dict[tuple[Any, ...], TiDBVersion]] = {}
 
-    @cached_property
+    @property
     def tidb_options(self) -> dict[str, Any]:
         """
         The options of this backend and its plugins that OPTIONS has set.

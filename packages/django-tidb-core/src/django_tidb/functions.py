@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from django.db.models import IntegerField
+from django.db import models
+from django.db.models.expressions import CombinedExpression, DurationExpression
 from django.db.models.fields.json import HasKeyLookup, KeyTransform
-from django.db.models.functions import Chr, Round
+from django.db.models.functions import Cast, Chr, Greatest, Least, Round
 
 # CHAR() takes the bytes of a character as one number. MySQL's form counts on
 # the character set utf16, which TiDB does not have, so this is UTF-8:
@@ -34,7 +35,7 @@ def round_as_tidb(self: Round, compiler: Any, connection: Any) -> tuple[str, Any
     # An integer is rounded as a double: half of them to the even neighbour,
     # unlike on MySQL, and large ones to something else entirely.
     # https://docs.pingcap.com/tidb/stable/numeric-functions-and-operators
-    if not isinstance(self.output_field, IntegerField):
+    if not isinstance(self.output_field, models.IntegerField):
         return self.as_sql(compiler, connection)
     number, precision = self.get_source_expressions()
     number_sql, number_params = compiler.compile(number)
@@ -91,9 +92,57 @@ def has_key_as_tidb(
     )
 
 
+def duration_as_tidb(
+    self: DurationExpression, compiler: Any, connection: Any
+) -> tuple[str, Any]:
+    # An INTERVAL can be added, but not multiplied; a duration is a number of
+    # microseconds in any case.
+    # https://docs.pingcap.com/tidb/stable/date-and-time-functions
+    numbers = (
+        models.DecimalField,
+        models.DurationField,
+        models.FloatField,
+        models.IntegerField,
+    )
+    if self.connector not in (self.MUL, self.DIV) or not all(
+        isinstance(side._output_field_or_none, numbers) for side in (self.lhs, self.rhs)
+    ):
+        return self.as_sql(compiler, connection)
+    sql, params = CombinedExpression.as_sql(self, compiler, connection)
+    return f"CAST({sql} AS SIGNED)", params
+
+
+def extreme_as_tidb(
+    self: Greatest | Least, compiler: Any, connection: Any
+) -> tuple[str, Any]:
+    # COALESCE() of a time and a parameter is a text, and then so is the
+    # greatest of them.
+    output = self.output_field
+    if not isinstance(output, (models.DateField, models.TimeField)):
+        return self.as_sql(compiler, connection)
+    times = self.copy()
+    times.set_source_expressions(
+        [Cast(source, output) for source in self.get_source_expressions()]
+    )
+    sql, params = times.as_sql(compiler, connection)
+    return f"CAST({sql} AS {output.cast_db_type(connection)})", params
+
+
+def any_value_as_tidb(self: Any, compiler: Any, connection: Any) -> tuple[str, Any]:
+    # In a larger expression, ANY_VALUE() is refused with error 1055:
+    # https://github.com/pingcap/tidb/issues/65334
+    return self.as_sql(compiler, connection, function="MIN")
+
+
 def register_functions() -> None:
     """Give the expressions their ``as_tidb``, which only TiDB connections use."""
     Chr.as_tidb = chr_as_tidb
+    DurationExpression.as_tidb = duration_as_tidb
+    Greatest.as_tidb = extreme_as_tidb
     HasKeyLookup.as_tidb = has_key_as_tidb
     KeyTransform.as_tidb = key_transform_as_tidb
+    Least.as_tidb = extreme_as_tidb
     Round.as_tidb = round_as_tidb
+    # Django has it from 6.0.
+    if any_value := getattr(models, "AnyValue", None):
+        any_value.as_tidb = any_value_as_tidb

@@ -43,6 +43,45 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
         more = {name: rest for name, *rest in cursor.fetchall()}
         return [FieldInfo(*field, *more[field.name]) for field in fields]
 
+    def get_constraints(self, cursor: Any, table_name: str) -> dict[str, Any]:
+        constraints = super().get_constraints(cursor, table_name)
+        for constraint in constraints.values():
+            # SHOW INDEX has this text where MySQL has a null: for what is an
+            # expression.
+            # https://docs.pingcap.com/tidb/stable/sql-statement-show-indexes
+            constraint["columns"] = [
+                None if column == "NULL" else column for column in constraint["columns"]
+            ]
+        if self.connection.features.can_introspect_check_constraints:
+            constraints.update(self._check_constraints(cursor, table_name))
+        return constraints
+
+    def _check_constraints(self, cursor: Any, table_name: str) -> dict[str, Any]:
+        cursor.execute(
+            "SELECT column_name FROM information_schema.columns "
+            "WHERE table_schema = DATABASE() AND table_name = %s",
+            [table_name],
+        )
+        columns = {name for (name,) in cursor.fetchall()}
+        # Django's query reads table_constraints, which lacks them on TiDB.
+        cursor.execute(
+            "SELECT constraint_name, check_clause "
+            "FROM information_schema.tidb_check_constraints "
+            "WHERE constraint_schema = DATABASE() AND table_name = %s",
+            [table_name],
+        )
+        return {
+            name: {
+                "columns": list(self._parse_constraint_columns(clause, columns)),
+                "primary_key": False,
+                "unique": False,
+                "foreign_key": None,
+                "check": True,
+                "index": False,
+            }
+            for name, clause in cursor.fetchall()
+        }
+
     def django_table_names(
         self, only_existing: bool = False, include_views: bool = True
     ) -> list[str]:

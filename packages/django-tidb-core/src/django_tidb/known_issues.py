@@ -185,6 +185,13 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
         concerns=_check_constraints,
     ),
     KnownIssue(
+        "check-constraint-tables",
+        "information_schema does not tell which table a CHECK constraint is of.",
+        f"{_DOCS}/information-schema-tidb-check-constraints",
+        "inspectdb and schema changes do not see CHECK constraints.",
+        fixed=(8, 4),
+    ),
+    KnownIssue(
         "alter-several",
         "An ALTER TABLE with several changes is refused with error 8200.",
         f"{_DOCS}/sql-statement-alter-table",
