@@ -110,10 +110,13 @@ def state():
 
 # Refused by every TiDB: it would change the clustered primary key.
 REFUSED = "ALTER TABLE `shop` DROP PRIMARY KEY"
+ADD_STORED = (
+    "ALTER TABLE `shop` ADD COLUMN `plus` int AS (CAST(`price` * 2 AS SIGNED)) STORED"
+)
 
 
 def test_everything_survives(shop, allowed):
-    alter("ALTER TABLE `shop` ADD COLUMN `plus` int AS (CAST(`price` * 2 AS SIGNED)) STORED")
+    alter(ADD_STORED)
     assert state() == shop
     assert run("SELECT plus FROM shop") == ((3,), (3,))
     assert tables() == {"shop", "item", "item_parent"}
@@ -124,7 +127,7 @@ def test_everything_survives(shop, allowed):
 
 @pytest.mark.works("foreign-key")
 def test_foreign_keys_hold_afterwards(shop, allowed):
-    alter("ALTER TABLE `shop` ADD COLUMN `plus` int AS (CAST(`price` * 2 AS SIGNED)) STORED")
+    alter(ADD_STORED)
     for statement in (
         "INSERT INTO item VALUES (2, 8)",
         "DELETE FROM shop WHERE id = 7",
@@ -171,7 +174,7 @@ def test_refused_with_rows(shop, monkeypatch):
     assert state() == shop
     assert tables() == {"shop", "item", "item_parent"}
     allow(monkeypatch, ["shop"])
-    alter("ALTER TABLE `shop` ADD COLUMN `plus` int AS (CAST(`price` * 2 AS SIGNED)) STORED")
+    alter(ADD_STORED)
     assert state() == shop
 
 
@@ -206,14 +209,11 @@ def test_session_is_as_before(shop, allowed):
         "@@tidb_txn_mode"
     )
     before = run(f"SELECT {names}")
-    alter("ALTER TABLE `shop` ADD COLUMN `plus` int AS (CAST(`price` * 2 AS SIGNED)) STORED")
+    alter(ADD_STORED)
     assert run(f"SELECT {names}") == before
     with pytest.raises(DatabaseError):
         alter("ALTER TABLE `shop` MODIFY `id` datetime NOT NULL")
     assert run(f"SELECT {names}") == before
-
-
-ADD_STORED = "ALTER TABLE `shop` ADD COLUMN `plus` int AS (CAST(`price` * 2 AS SIGNED)) STORED"
 
 
 class Fault(OperationalError):
@@ -333,7 +333,7 @@ def test_writes_at_every_step(shop, allowed, monkeypatch, other):
                 )
         except MySQLdb.ProgrammingError as error:
             # Meanwhile the table is not there: the writer knows that it failed.
-            assert error.args[0] == 1146  # noqa: PT017
+            assert error.args[0] == 1146
         else:
             committed.append(f"{stop}-{step[0]}")
         real(self, sql)
@@ -354,7 +354,7 @@ def test_writes_at_every_step(shop, allowed, monkeypatch, other):
             try:
                 alter(ADD_STORED)
             except NotSupportedError as error:
-                assert "changed while" in str(error)  # noqa: PT017
+                assert "changed while" in str(error)
                 refused += 1
             else:
                 run("ALTER TABLE shop DROP COLUMN plus")

@@ -123,6 +123,14 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         options = self.settings_dict["OPTIONS"]
         return {name: options[name] for name in names & options.keys()}
 
+    @cached_property
+    def tidb_dropped_defaults(self) -> dict[Any, bool]:
+        """
+        Whether ``drop_unsupported_db_defaults`` leaves out the ``db_default``
+        of a field, as far as it has been found out.
+        """
+        return {}
+
     def get_connection_params(self) -> dict[str, Any]:
         """
         Return the driver's options: mysqlclient's ``ssl_mode`` and ``ssl``

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from django.db import models
+from django.db import NotSupportedError, models
+from django.db.models import expressions
 from django.db.models.expressions import CombinedExpression, DurationExpression
 from django.db.models.fields.json import HasKeyLookup, KeyTransform
 from django.db.models.functions import Cast, Chr, Greatest, Least, Round
+
+from .defaults import default_sql
 
 # CHAR() takes the bytes of a character as one number. MySQL's form counts on
 # the character set utf16, which TiDB does not have, so this is UTF-8:
@@ -134,6 +137,24 @@ def any_value_as_tidb(self: Any, compiler: Any, connection: Any) -> tuple[str, A
     return self.as_sql(compiler, connection, function="MIN")
 
 
+def database_default_as_tidb(
+    self: Any, compiler: Any, connection: Any
+) -> tuple[str, Any]:
+    # A column whose DEFAULT the option has left out gets its value from here.
+    if connection.tidb_options.get("drop_unsupported_db_defaults"):
+        field, editor = self.output_field, connection.SchemaEditorClass(connection)
+        if field not in connection.tidb_dropped_defaults:
+            try:
+                default_sql(field, editor)
+            except NotSupportedError:
+                connection.tidb_dropped_defaults[field] = True
+            else:
+                connection.tidb_dropped_defaults[field] = False
+        if connection.tidb_dropped_defaults[field]:
+            return compiler.compile(self.expression)
+    return self.as_sql(compiler, connection)
+
+
 def register_functions() -> None:
     """Give the expressions their ``as_tidb``, which only TiDB connections use."""
     Chr.as_tidb = chr_as_tidb
@@ -143,6 +164,9 @@ def register_functions() -> None:
     KeyTransform.as_tidb = key_transform_as_tidb
     Least.as_tidb = extreme_as_tidb
     Round.as_tidb = round_as_tidb
+    # Django has it from 5.0.
+    if database_default := getattr(expressions, "DatabaseDefault", None):
+        database_default.as_tidb = database_default_as_tidb
     # Django has it from 6.0.
     if any_value := getattr(models, "AnyValue", None):
         any_value.as_tidb = any_value_as_tidb
