@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django_tidb.plugins import Plugin
 
@@ -31,11 +32,41 @@ def table_options(model: type[Model], connection: BaseDatabaseWrapper) -> Iterab
     yield f"AUTO_ID_CACHE {size}"
 
 
+def primary_key(model: type[Model], connection: BaseDatabaseWrapper) -> str:
+    """
+    Return CLUSTERED for a model with an AUTO_RANDOM key, which has to be,
+    whatever the server's ``tidb_enable_clustered_index``.
+    """
+    from .fields import BigAutoRandomField
+
+    if any(isinstance(f, BigAutoRandomField) for f in model._meta.local_fields):
+        return "CLUSTERED"
+    return ""
+
+
+_SHARDING = re.compile(r"PK_AUTO_RANDOM_BITS=(\d+)(?:, RANGE BITS=(\d+))?")
+
+
+def field_type(
+    column: Any, connection: BaseDatabaseWrapper
+) -> tuple[str, dict[str, Any]] | None:
+    """Recognise an AUTO_RANDOM column: the first of its table's primary key."""
+    sharding = _SHARDING.match(column.row_id_sharding)
+    if not sharding or column.primary_key != 1:
+        return None
+    arguments = {"shard_bits": int(sharding[1])}
+    if sharding[2]:
+        arguments["range"] = int(sharding[2])
+    return "django_tidb_autorandom.BigAutoRandomField", arguments
+
+
 plugin = Plugin(
     name="autorandom",
     api_version=1,
     meta_options=("tidb_auto_id_cache",),
     table_options=table_options,
+    primary_key=primary_key,
+    field_type=field_type,
     moved={
         "django_tidb.fields.BigAutoRandomField": (
             "django_tidb_autorandom.BigAutoRandomField"

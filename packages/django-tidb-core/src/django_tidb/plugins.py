@@ -47,6 +47,10 @@ def _no_table_options(
     return ()
 
 
+def _no_primary_key(model: type[Model], connection: BaseDatabaseWrapper) -> str:
+    return ""
+
+
 def _no_field_type(column: Any, connection: BaseDatabaseWrapper) -> None:
     return None
 
@@ -72,6 +76,9 @@ class Plugin:
     table_options: Callable[[type[Model], BaseDatabaseWrapper], Iterable[str]] = (
         _no_table_options
     )
+    #: CLUSTERED, NONCLUSTERED, or "" for the server's choice: what CREATE TABLE
+    #: says of the primary key of a model, on a connection to TiDB.
+    primary_key: Callable[[type[Model], BaseDatabaseWrapper], str] = _no_primary_key
     #: Recognises a column for introspection: called with a
     #: :class:`django_tidb.introspection.FieldInfo` and the connection. Returns
     #: None, or the field's path and its arguments, as inspectdb writes them.

@@ -21,10 +21,21 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
 
     def table_sql(self, model: type[Model]) -> tuple[str, Any]:
         sql, params = super().table_sql(model)
+        # A CompositePrimaryKey is a clause of its own; a key of one column is
+        # seen by _iter_column_sql().
+        if columns := getattr(model._meta.pk, "columns", ()):
+            clause = self._pk_constraint_sql(columns)
+            sql = sql.replace(clause, f"{clause}{self._clustering(model)}", 1)
         for plugin in get_plugins():
             for option in plugin.table_options(model, self.connection):
                 sql += f" {option}"
         return sql, params
+
+    def _clustering(self, model: type[Model]) -> str:
+        for plugin in get_plugins():
+            if clustering := plugin.primary_key(model, self.connection):
+                return f" {clustering}"
+        return ""
 
     def execute(self, sql: Any, params: Any = ()) -> None:
         # TiDB takes one statement at a time. A Statement that presupposes
@@ -47,6 +58,8 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         for sql in super()._iter_column_sql(
             column_db_type, params, model, field, field_db_params, include_default
         ):
+            if sql == "PRIMARY KEY":
+                sql += self._clustering(model)
             if not (include_default and sql == "UNIQUE"):
                 yield sql
 
@@ -79,7 +92,11 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
                 raise
 
     def alter_field(
-        self, model: type[Model], old_field: Field, new_field: Field, strict: bool = False
+        self,
+        model: type[Model],
+        old_field: Field,
+        new_field: Field,
+        strict: bool = False,
     ) -> None:
         for plugin in get_plugins():
             if plugin.alter_field(self, model, old_field, new_field):
