@@ -52,10 +52,11 @@ class BigAutoRandomField(models.BigAutoField):
         self.range = range
         super().__init__(*args, **kwargs)
 
-    @property
-    def counter_bits(self) -> int:
-        """The number of bits that count up: the keys have 2**n - 1 of them."""
-        return self.range - 1 - self.shard_bits
+    def bits(self, connection: BaseDatabaseWrapper) -> tuple[int, int]:
+        """Return the shard bits and the range of the keys in that database."""
+        if connection.tidb_version >= (6, 3):
+            return self.shard_bits, self.range
+        return self.shard_bits, RANGE[1]
 
     def deconstruct(self) -> tuple[str, str, list[Any], dict[str, Any]]:
         name, _, args, kwargs = super().deconstruct()
@@ -74,10 +75,11 @@ class BigAutoRandomField(models.BigAutoField):
     def db_type(self, connection: BaseDatabaseWrapper) -> str | None:
         if not is_tidb(connection):
             return super().db_type(connection)
-        arguments = [self.shard_bits]
-        if self.range != RANGE[1] and connection.tidb_version >= (6, 3):
-            arguments.append(self.range)
-        return f"bigint AUTO_RANDOM({', '.join(str(int(n)) for n in arguments)})"
+        shard_bits, range_bits = self.bits(connection)
+        arguments = f"{shard_bits:d}"
+        if range_bits != RANGE[1]:
+            arguments += f", {range_bits:d}"
+        return f"bigint AUTO_RANDOM({arguments})"
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
         # The other checks ask for the type of the column.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from django_tidb.plugins import Plugin
@@ -60,6 +61,18 @@ def field_type(
     return "django_tidb_autorandom.BigAutoRandomField", arguments
 
 
+def write(query: Any, connection: BaseDatabaseWrapper) -> None:
+    from .explicit import check_write
+
+    check_write(query, connection)
+
+
+def loading(connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+    from .explicit import loading
+
+    return loading(connection)
+
+
 plugin = Plugin(
     name="autorandom",
     api_version=1,
@@ -67,6 +80,8 @@ plugin = Plugin(
     table_options=table_options,
     primary_key=primary_key,
     field_type=field_type,
+    write=write,
+    loading=loading,
     moved={
         "django_tidb.fields.BigAutoRandomField": (
             "django_tidb_autorandom.BigAutoRandomField"

@@ -12,6 +12,8 @@ from typing import Any
 
 from django.db.backends.mysql import compiler as mysql
 
+from .plugins import get_plugins
+
 
 class SQLCompiler(mysql.SQLCompiler):
     def compile(self, node: Any) -> tuple[str, Any]:
@@ -22,7 +24,10 @@ class SQLCompiler(mysql.SQLCompiler):
 
 
 class SQLInsertCompiler(SQLCompiler, mysql.SQLInsertCompiler):
-    pass
+    def as_sql(self) -> Any:
+        for plugin in get_plugins():
+            plugin.write(self.query, self.connection)
+        return super().as_sql()
 
 
 class SQLDeleteCompiler(SQLCompiler, mysql.SQLDeleteCompiler):
@@ -30,7 +35,10 @@ class SQLDeleteCompiler(SQLCompiler, mysql.SQLDeleteCompiler):
 
 
 class SQLUpdateCompiler(SQLCompiler, mysql.SQLUpdateCompiler):
-    pass
+    def as_sql(self) -> Any:
+        for plugin in get_plugins():
+            plugin.write(self.query, self.connection)
+        return super().as_sql()
 
 
 class SQLAggregateCompiler(SQLCompiler, mysql.SQLAggregateCompiler):
