@@ -3,46 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from django_tidb.plugins import Plugin
 
+from .options import OPTION_NAMES, primary_key, table_options
+
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
-    from django.db.models import Model
-
-
-def table_options(model: type[Model], connection: BaseDatabaseWrapper) -> Iterable[str]:
-    """
-    Yield AUTO_ID_CACHE for a model with ``Meta.tidb_auto_id_cache``, which is
-    the number of ids that each TiDB server takes at a time.
-
-    Raises ValueError if it is not an integer of 1 or more.
-    https://docs.pingcap.com/tidb/stable/auto-increment#cache-size-control
-    """
-    size = getattr(model._meta, "tidb_auto_id_cache", None)
-    if size is None:
-        return
-    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        raise ValueError(
-            f"{model._meta.label}.Meta.tidb_auto_id_cache is {size!r}; it must be "
-            "an integer of 1 or more."
-        )
-    yield f"AUTO_ID_CACHE {size}"
-
-
-def primary_key(model: type[Model], connection: BaseDatabaseWrapper) -> str:
-    """
-    Return CLUSTERED for a model with an AUTO_RANDOM key, which has to be,
-    whatever the server's ``tidb_enable_clustered_index``.
-    """
-    from .fields import BigAutoRandomField
-
-    if any(isinstance(f, BigAutoRandomField) for f in model._meta.local_fields):
-        return "CLUSTERED"
-    return ""
+    from django.db.models import Field, Model
 
 
 _SHARDING = re.compile(r"PK_AUTO_RANDOM_BITS=(\d+)(?:, RANGE BITS=(\d+))?")
@@ -73,13 +43,22 @@ def loading(connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
     return loading(connection)
 
 
+def alter_field(
+    schema_editor: Any, model: type[Model], old_field: Field, new_field: Field
+) -> bool:
+    from .conversion import alter_field
+
+    return alter_field(schema_editor, model, old_field, new_field)
+
+
 plugin = Plugin(
     name="autorandom",
     api_version=1,
-    meta_options=("tidb_auto_id_cache",),
+    meta_options=OPTION_NAMES,
     table_options=table_options,
     primary_key=primary_key,
     field_type=field_type,
+    alter_field=alter_field,
     write=write,
     loading=loading,
     moved={
