@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 import os
 
+# Those that Django itself tests with: each line has its own.
+from test_sqlite import *  # noqa: F403
+
 DATABASES = json.loads(os.environ["DJANGO_SUITE_DATABASES"])
-SECRET_KEY = "django_tests_secret_key"
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
-USE_TZ = False
 TEST_RUNNER = "suite_runner.SuiteRunner"

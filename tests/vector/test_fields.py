@@ -285,14 +285,16 @@ def test_none_where_a_vector_is_needed(create, django_assert_num_queries):
         with pytest.raises(IntegrityError, match=message):
             Model.objects.create()
         with pytest.raises(IntegrityError, match=message):
-            Model.objects.bulk_create([Model(embedding=[1, 2, 3]), Model()])
-        with pytest.raises(IntegrityError, match=message):
             Model.objects.update(embedding=None)
-        item.embedding = None
-        with pytest.raises(ValidationError, match="cannot be null"):
-            item.full_clean()
+    with pytest.raises(IntegrityError, match=message):
+        Model.objects.bulk_create([Model(embedding=[1, 2, 3]), Model()])
+    item.embedding = None
     with pytest.raises(IntegrityError, match=message):
         item.save()
+    with pytest.raises(IntegrityError, match=message):
+        Model.objects.bulk_update([item], ["embedding"])
+    with pytest.raises(ValidationError, match="cannot be null"):
+        item.full_clean()
 
 
 @pytest.mark.works("vector")

@@ -205,7 +205,8 @@ def test_in_the_condition_of_case(vectors):
 def test_subquery(vectors):
     nearest = (
         Item.objects.exclude(pk=OuterRef("pk"))
-        .order_by(L2Distance("embedding", OuterRef("embedding")))
+        .annotate(distance=L2Distance("embedding", OuterRef("embedding")))
+        .order_by("distance")
         .values("embedding")[:1]
     )
     first = Item.objects.order_by("pk").annotate(nearest=Subquery(nearest)).first()

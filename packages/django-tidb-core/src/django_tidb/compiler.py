@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from django.core.exceptions import FieldError
 from django.db.backends.mysql import compiler as mysql
 from django.db.models import Subquery
 from django.db.models.expressions import Ref
 from django.db.models.lookups import IsNull
 from django.db.models.sql import AND, OR, Query
 from django.db.models.sql.where import WhereNode
+
+from .plugins import get_plugins
 
 
 class AsTiDBMixin:
@@ -28,6 +31,8 @@ class AsTiDBMixin:
 
 
 class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
+    having: Any
+
     def pre_sql_setup(self, with_col_aliases: bool = False) -> tuple[Any, Any, Any]:
         extra_select, order_by, group_by = super().pre_sql_setup(
             with_col_aliases=with_col_aliases
@@ -97,7 +102,14 @@ def _outer_columns(node: Any) -> Iterator[Any]:
         yield from subquery.get_external_cols()
 
 
-class SQLInsertCompiler(AsTiDBMixin, mysql.SQLInsertCompiler):
+class PluginWriteMixin:
+    def as_sql(self) -> Any:
+        for plugin in get_plugins():
+            plugin.write(self.query, self.connection)  # type: ignore[attr-defined]
+        return super().as_sql()  # type: ignore[misc]
+
+
+class SQLInsertCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLInsertCompiler):
     pass
 
 
@@ -105,8 +117,25 @@ class SQLDeleteCompiler(AsTiDBMixin, mysql.SQLDeleteCompiler):
     pass
 
 
-class SQLUpdateCompiler(AsTiDBMixin, mysql.SQLUpdateCompiler):
-    pass
+class SQLUpdateCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLUpdateCompiler):
+    def pre_sql_setup(self) -> None:
+        super().pre_sql_setup()
+        self._is_set_up = True
+
+    def get_order_by(self) -> list[Any]:
+        order_by = super().get_order_by()
+        # Later it is the order of the UPDATE. Django's MySQL backend leaves
+        # that out on this error, but overlooks columns of other tables within
+        # expressions.
+        if getattr(self, "_is_set_up", False):
+            table = self.query.get_meta().db_table
+            for order, _ in order_by:
+                for column in self.query._gen_cols([order]):
+                    if column.alias != table:
+                        raise FieldError(
+                            f"UPDATE of {table!r} cannot be ordered by {column!r}."
+                        )
+        return order_by
 
 
 class SQLAggregateCompiler(AsTiDBMixin, mysql.SQLAggregateCompiler):

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from django.db.models import IntegerField
+from django.db import NotSupportedError, models
+from django.db.models import expressions
+from django.db.models.expressions import CombinedExpression, DurationExpression
 from django.db.models.fields.json import HasKeyLookup, KeyTransform
-from django.db.models.functions import Chr, Round
+from django.db.models.functions import Cast, Chr, Greatest, Least, Round
+
+from .defaults import default_sql
 
 # CHAR() takes the bytes of a character as one number. MySQL's form counts on
 # the character set utf16, which TiDB does not have, so this is UTF-8:
@@ -34,7 +38,7 @@ def round_as_tidb(self: Round, compiler: Any, connection: Any) -> tuple[str, Any
     # An integer is rounded as a double: half of them to the even neighbour,
     # unlike on MySQL, and large ones to something else entirely.
     # https://docs.pingcap.com/tidb/stable/numeric-functions-and-operators
-    if not isinstance(self.output_field, IntegerField):
+    if not isinstance(self.output_field, models.IntegerField):
         return self.as_sql(compiler, connection)
     number, precision = self.get_source_expressions()
     number_sql, number_params = compiler.compile(number)
@@ -91,9 +95,78 @@ def has_key_as_tidb(
     )
 
 
+def duration_as_tidb(
+    self: DurationExpression, compiler: Any, connection: Any
+) -> tuple[str, Any]:
+    # An INTERVAL can be added, but not multiplied; a duration is a number of
+    # microseconds in any case.
+    # https://docs.pingcap.com/tidb/stable/date-and-time-functions
+    numbers = (
+        models.DecimalField,
+        models.DurationField,
+        models.FloatField,
+        models.IntegerField,
+    )
+    if self.connector not in (self.MUL, self.DIV) or not all(
+        isinstance(side._output_field_or_none, numbers) for side in (self.lhs, self.rhs)
+    ):
+        return self.as_sql(compiler, connection)
+    sql, params = CombinedExpression.as_sql(self, compiler, connection)
+    return f"CAST({sql} AS SIGNED)", params
+
+
+def extreme_as_tidb(
+    self: Greatest | Least, compiler: Any, connection: Any
+) -> tuple[str, Any]:
+    # COALESCE() of a time and a parameter is a text, and then so is the
+    # greatest of them.
+    output = self.output_field
+    if not isinstance(output, (models.DateField, models.TimeField)):
+        return self.as_sql(compiler, connection)
+    times = self.copy()
+    times.set_source_expressions(
+        [Cast(source, output) for source in self.get_source_expressions()]
+    )
+    sql, params = times.as_sql(compiler, connection)
+    return f"CAST({sql} AS {output.cast_db_type(connection)})", params
+
+
+def any_value_as_tidb(self: Any, compiler: Any, connection: Any) -> tuple[str, Any]:
+    # In a larger expression, ANY_VALUE() is refused with error 1055:
+    # https://github.com/pingcap/tidb/issues/65334
+    return self.as_sql(compiler, connection, function="MIN")
+
+
+def database_default_as_tidb(
+    self: Any, compiler: Any, connection: Any
+) -> tuple[str, Any]:
+    # A column whose DEFAULT the option has left out gets its value from here.
+    if connection.tidb_options.get("drop_unsupported_db_defaults"):
+        field, editor = self.output_field, connection.SchemaEditorClass(connection)
+        if field not in connection.tidb_dropped_defaults:
+            try:
+                default_sql(field, editor)
+            except NotSupportedError:
+                connection.tidb_dropped_defaults[field] = True
+            else:
+                connection.tidb_dropped_defaults[field] = False
+        if connection.tidb_dropped_defaults[field]:
+            return compiler.compile(self.expression)
+    return self.as_sql(compiler, connection)
+
+
 def register_functions() -> None:
     """Give the expressions their ``as_tidb``, which only TiDB connections use."""
     Chr.as_tidb = chr_as_tidb
+    DurationExpression.as_tidb = duration_as_tidb
+    Greatest.as_tidb = extreme_as_tidb
     HasKeyLookup.as_tidb = has_key_as_tidb
     KeyTransform.as_tidb = key_transform_as_tidb
+    Least.as_tidb = extreme_as_tidb
     Round.as_tidb = round_as_tidb
+    # Django has it from 5.0.
+    if database_default := getattr(expressions, "DatabaseDefault", None):
+        database_default.as_tidb = database_default_as_tidb
+    # Django has it from 6.0.
+    if any_value := getattr(models, "AnyValue", None):
+        any_value.as_tidb = any_value_as_tidb

@@ -10,6 +10,7 @@ from typing import Any
 
 import django
 from django.db import DatabaseError, NotSupportedError, OperationalError
+from django.db.backends.ddl_references import Statement
 from django.db.backends.mysql.schema import (
     DatabaseSchemaEditor as MySQLDatabaseSchemaEditor,
 )
@@ -28,8 +29,25 @@ from .rebuild import TableDefinition, read_definition, rebuild, recover
 logger = logging.getLogger("django.db.backends.schema")
 
 # What adds to a table starts with this, and what follows can stand in CREATE
-# TABLE just as well.
+# TABLE just as well. Django's statements for indexes say the same.
 _ADD = "ALTER TABLE %(table)s ADD "
+_INDEXES = {
+    MySQLDatabaseSchemaEditor.sql_create_index: (
+        f"{_ADD}INDEX %(name)s (%(columns)s)%(extra)s"
+    ),
+    MySQLDatabaseSchemaEditor.sql_create_unique_index: (
+        f"{_ADD}UNIQUE INDEX %(name)s (%(columns)s)"
+    ),
+}
+
+
+def _clause(statement: Statement) -> str | None:
+    """Return what a statement adds to a table; None if it does otherwise."""
+    template = _INDEXES.get(statement.template, statement.template)
+    if not template.startswith(_ADD):
+        return None
+    return template.removeprefix(_ADD) % statement.parts
+
 
 _ALTER_TABLE = re.compile(r"ALTER TABLE `((?:[^`]|``)+)` (.+)", re.DOTALL)
 
@@ -47,9 +65,6 @@ _FINISHED: Any = None if django.VERSION >= (5, 0) else ()
 
 
 class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
-    sql_create_index = f"{_ADD}INDEX %(name)s (%(columns)s)%(extra)s"
-    sql_create_unique_index = f"{_ADD}UNIQUE INDEX %(name)s (%(columns)s)"
-
     # A column cannot be added together with its foreign key:
     # https://github.com/pingcap/tidb/issues/45474
     sql_create_column_inline_fk = None
@@ -92,18 +107,21 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             statements = [*self.deferred_sql, *self._model_indexes_sql(model)]
         finally:
             self.deferred_sql = outer
+        # A CompositePrimaryKey is a clause of its own; a key of one column is
+        # seen by _iter_column_sql().
+        if columns := getattr(model._meta.pk, "columns", ()):
+            clause = self._pk_constraint_sql(columns)
+            sql = sql.replace(clause, f"{clause}{self._clustering(model)}", 1)
         if params:
             sql %= tuple(map(self.quote_value, params))
         for statement in filter(None, statements):
             # A plugin's index brings its own form for CREATE TABLE.
             inline = getattr(statement, "inline", None)
-            if inline is None and statement.template.startswith(_ADD):
-                inline = statement.template.removeprefix(_ADD)
-            if inline is not None:
-                clause = inline % statement.parts
-                sql = f"{sql.removesuffix(')')}, {clause})"
-            else:
+            clause = inline % statement.parts if inline else _clause(statement)
+            if clause is None:
                 self.deferred_sql.append(statement)
+            else:
+                sql = f"{sql.removesuffix(')')}, {clause})"
         if comment := model._meta.db_table_comment:
             sql += self._comment_sql(comment)
         for plugin in get_plugins():
@@ -197,6 +215,12 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
 
     # -- Statements
 
+    def _clustering(self, model: type[Model]) -> str:
+        for plugin in get_plugins():
+            if clustering := plugin.primary_key(model, self.connection):
+                return f" {clustering}"
+        return ""
+
     def execute(self, sql: Any, params: Any = ()) -> None:
         # TiDB takes one statement at a time. A Statement that presupposes
         # others brings them along.
@@ -271,7 +295,12 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             self._guarded[table] = read_definition(self.connection, table)
 
     def _restore(self, table: str, before: TableDefinition) -> None:
-        now = read_definition(self.connection, table)
+        try:
+            now = read_definition(self.connection, table)
+        except DatabaseError as error:
+            # A lost connection, or a rebuild that could not go back.
+            logger.error("Not undone in %s: %s", table, error)
+            return
         for clause in before.clauses_from(now):
             try:
                 super().execute(f"ALTER TABLE {self.quote_name(table)} {clause}", None)
@@ -320,6 +349,8 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         for sql in super()._iter_column_sql(
             column_db_type, params, model, field, field_db_params, include_default
         ):
+            if sql == "PRIMARY KEY":
+                sql += self._clustering(model)
             if not (include_default and sql == "UNIQUE"):
                 yield sql
 
@@ -366,7 +397,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             for sql in self._iter_column_sql(
                 db_params["type"], params, model, field, db_params, False
             )
-            if sql not in ("PRIMARY KEY", "UNIQUE")
+            if sql != "UNIQUE" and not sql.startswith("PRIMARY KEY")
         )
         if params:
             definition %= tuple(map(self.quote_value, params))
@@ -374,6 +405,17 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             # Django sends it with parameters, of which there are none.
             definition = definition.replace("%", "%%")
         return f"MODIFY {self.quote_name(field.column)} {definition}", ()
+
+    def _rename_field_sql(
+        self, table: str, old_field: Field, new_field: Field, new_type: str
+    ) -> str:
+        if old_field.column.lower() != new_field.column.lower():
+            return super()._rename_field_sql(table, old_field, new_field, new_type)
+        # RENAME COLUMN to the same name in other letters does nothing.
+        modify, _ = self._modify_sql(old_field.model, old_field, old_field.null)
+        old, new = map(self.quote_name, (old_field.column, new_field.column))
+        definition = modify.removeprefix(f"MODIFY {old} ")
+        return f"ALTER TABLE {self.quote_name(table)} CHANGE {old} {new} {definition}"
 
     def _nullable_meanwhile(self, old_field: Field, new_field: Field) -> bool:
         # Django fills in the default before it makes the column NOT NULL.
@@ -430,7 +472,20 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
                 and field.db_type(self.connection) is not None
             ):
                 statements.append(self._create_unique_sql(model, [field]))
-            for statement in statements:
+            self._add(model, statements)
+
+    def _add(self, model: type[Model], statements: Iterable[Statement]) -> None:
+        """Add indexes and constraints to a table, in one statement if possible."""
+        if KNOWN_ISSUES["alter-several"].affects(self.connection.tidb_version):
+            together = []
+        else:
+            together = [clause for clause in map(_clause, statements) if clause]
+        if len(together) > 1:
+            table = self.quote_name(model._meta.db_table)
+            clauses = ", ".join(f"ADD {clause}" for clause in together)
+            self.execute(f"ALTER TABLE {table} {clauses}", _FINISHED)
+        for statement in statements:
+            if len(together) < 2 or _clause(statement) is None:
                 self.execute(statement, _FINISHED)
 
     def alter_field(
