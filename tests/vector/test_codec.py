@@ -163,7 +163,9 @@ def test_refuses_wrong_number_of_dimensions():
         encode([1, 2], 3)
 
 
-@pytest.mark.parametrize("text", ["", "[", "{}", "1", "null", "[]", "[1,null]", "[1e39]"])
+@pytest.mark.parametrize(
+    "text", ["", "[", "{}", "1", "null", "[]", "[1,null]", "[1e39]"]
+)
 def test_decode_refuses(text):
     with pytest.raises(ValueError):
         decode(text)

@@ -258,7 +258,8 @@ def test_deferred_iterated_copied_and_pickled():
     assert Item.objects.only("embedding").get().embedding.tolist() == [1, 2, 3]
     assert Item.objects.values().get()["embedding"].tolist() == [1, 2, 3]
     (item,) = Item.objects.iterator()
-    for twin in (copy.copy(item), copy.deepcopy(item), pickle.loads(pickle.dumps(item))):
+    pickled = pickle.loads(pickle.dumps(item))
+    for twin in (copy.copy(item), copy.deepcopy(item), pickled):
         assert twin == item
         assert type(twin.embedding) is np.ndarray
         assert twin.embedding.tolist() == [1, 2, 3]
@@ -343,9 +344,7 @@ def test_defaults_that_are_arrays_can_be_written_to_migrations():
     kwargs = field.deconstruct()[3]
     assert kwargs == {"dimensions": 2, "default": [0.1, 2.0]}
     text, _ = MigrationWriter.serialize(field)
-    assert text == (
-        "django_tidb_vector.VectorField(default=[0.1, 2.0], dimensions=2)"
-    )
+    assert text == ("django_tidb_vector.VectorField(default=[0.1, 2.0], dimensions=2)")
 
 
 @pytest.mark.skipif(django.VERSION < (5, 0), reason="db_default is new in Django 5.0")

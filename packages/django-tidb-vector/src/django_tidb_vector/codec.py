@@ -118,7 +118,8 @@ def _not_finite(index: int, element: object) -> ValueError:
 def encode(value: Any, dimensions: int | None = None) -> str:
     """
     Return `value` as TiDB's text, each number with the fewest digits that
-    give the same float32 again on the server. Raises ValueError as :func:`to_vector` does.
+    give the same float32 again on the server. Raises ValueError as
+    :func:`to_vector` does.
     """
     vector = np.ascontiguousarray(to_vector(value, dimensions))
     text = orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY).decode()

@@ -110,12 +110,17 @@ class VectorField(models.Field):
             raise IntegrityError(f"{self._describe()}: a vector is needed, not None.")
         # A column makes a vector of a text. Functions do not: COALESCE cuts it
         # to as many characters as the vector has dimensions.
-        return "%s" if isinstance(compiler, SQLInsertCompiler) else "VEC_FROM_TEXT(%s)"
+        if isinstance(compiler, SQLInsertCompiler) or hasattr(value, "as_sql"):
+            return "%s"
+        return "VEC_FROM_TEXT(%s)"
 
     def get_placeholder_sql(
         self, value: Any, compiler: Any, connection: Any
     ) -> tuple[str, tuple[Any, ...]]:
         # The name since Django 6.1.
+        if hasattr(value, "as_sql"):
+            sql, params = compiler.compile(value)
+            return sql, tuple(params)
         return self.get_placeholder(value, compiler, connection), (value,)
 
     def get_lookup(self, lookup_name: str) -> Any:

@@ -18,6 +18,7 @@ from django.db.models import (
     Value,
 )
 from django.db.models.expressions import Combinable, register_combinable_fields
+from django.utils.deconstruct import deconstructible
 
 from .fields import VectorField
 
@@ -106,18 +107,21 @@ class Distance(Func):
         return resolved
 
 
+@deconstructible(path="django_tidb_vector.L1Distance")
 class L1Distance(Distance):
     """The sum of the absolute differences (Manhattan distance)."""
 
     function = "VEC_L1_DISTANCE"
 
 
+@deconstructible(path="django_tidb_vector.L2Distance")
 class L2Distance(Distance):
     """The Euclidean distance."""
 
     function = "VEC_L2_DISTANCE"
 
 
+@deconstructible(path="django_tidb_vector.CosineDistance")
 class CosineDistance(Distance):
     """
     One minus the cosine of the angle between the two: from 0, same direction,
@@ -127,6 +131,7 @@ class CosineDistance(Distance):
     function = "VEC_COSINE_DISTANCE"
 
 
+@deconstructible(path="django_tidb_vector.NegativeInnerProduct")
 class NegativeInnerProduct(Distance):
     """The inner product, negated so that the most alike come first."""
 

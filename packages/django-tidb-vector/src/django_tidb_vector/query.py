@@ -57,7 +57,7 @@ class VectorQuerySet(models.QuerySet[_Model]):
         if candidates is not None:
             if candidates < k:
                 raise ValueError(
-                    f"candidates is {candidates}; it must be as many as k, {k}, or more."
+                    f"candidates is {candidates}; it must be {k}, as k is, or more."
                 )
             # Nothing but ORDER BY distance LIMIT lets the server use the index.
             inner = self.model._base_manager.using(self.db).order_by(distance)
