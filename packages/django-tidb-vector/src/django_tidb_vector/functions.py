@@ -53,10 +53,17 @@ class VectorValue(Value):
         super().__init__(field.get_prep_value(vector), output_field=field)
 
 
+class _Argument(VectorValue):
+    """A vector for a function that makes one of a text itself."""
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+        return "%s", [self.value]
+
+
 def _expression(value: Any) -> Any:
     if isinstance(value, str) or hasattr(value, "resolve_expression"):
         return value
-    return VectorValue(value)
+    return _Argument(value)
 
 
 def _dimensions(expression: Any) -> int | None:
@@ -87,7 +94,7 @@ class Distance(Func):
             super().__init__(expression, **extra)
             return
         if isinstance(vector, str) or not hasattr(vector, "resolve_expression"):
-            vector = VectorValue(vector)
+            vector = _Argument(vector)
         super().__init__(_expression(expression), vector, **extra)
         self._constructor_args = ((expression, vector), extra)
 
@@ -97,7 +104,7 @@ class Distance(Func):
         sizes = [size for size in map(_dimensions, sources) if size is not None]
         if len(sources) == len(sizes) == 2 and sizes[0] != sizes[1]:
             names = " and ".join(
-                f"{getattr(source, 'target', source)} with {size} dimensions"
+                f"{getattr(source, 'target', 'a vector')} with {size} dimensions"
                 for source, size in zip(sources, sizes, strict=True)
             )
             raise ValueError(
