@@ -65,7 +65,9 @@ def alter_field(
         return False
     if reason := _cannot_alter(schema_editor, model, old_field, new_field):
         rebuild(schema_editor, model, f"The field {new_field.name!r}", reason)
-    if not old or old_field.column != new_field.column:
+    # A migration that ended halfway is run again.
+    done = not old and _is_auto_random(connection, model._meta.db_table)
+    if not done and (not old or old_field.column != new_field.column):
         # What Django can do comes first: a BIGINT, foreign keys that fit it,
         # the name of the column.
         step = _step(old_field if old else models.BigAutoField(), new_field)
@@ -119,6 +121,17 @@ def _cannot_alter(
         if cursor.fetchone():
             return "its primary key is NONCLUSTERED."
     return None
+
+
+def _is_auto_random(connection: Any, table: str) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() "
+            "AND table_name = %s "
+            "AND tidb_row_id_sharding_info LIKE 'PK_AUTO_RANDOM_BITS%%'",
+            [table],
+        )
+        return cursor.fetchone() is not None
 
 
 def _step(field: Field, new_field: Field) -> Field:
