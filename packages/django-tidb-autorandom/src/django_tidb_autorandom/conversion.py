@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from django.db import NotSupportedError, models
+from django.db.backends.base.schema import _related_non_m2m_objects
 from django.db.models import Field, Model
 
 from django_tidb import is_tidb
@@ -72,6 +73,8 @@ def alter_field(
         # the name of the column.
         step = _step(old_field if old else models.BigAutoField(), new_field)
         schema_editor.alter_field(model, old_field, step)
+        if not connection.features.supports_foreign_keys:
+            _alter_references(schema_editor, old_field, step)
     if old:
         _modify(schema_editor, model, new_field)
     else:
@@ -121,6 +124,26 @@ def _cannot_alter(
         if cursor.fetchone():
             return "its primary key is NONCLUSTERED."
     return None
+
+
+def _alter_references(schema_editor: Any, old_field: Field, new_field: Field) -> None:
+    # Django does it together with the foreign keys, and where there are none
+    # not at all.
+    for old, new in _related_non_m2m_objects(old_field, new_field):
+        old_params, new_params = (
+            rel.field.db_parameters(connection=schema_editor.connection)
+            for rel in (old, new)
+        )
+        if old_params["type"] != new_params["type"]:
+            schema_editor._alter_field(
+                new.related_model,
+                old.field,
+                new.field,
+                old_params["type"],
+                new_params["type"],
+                old_params,
+                new_params,
+            )
 
 
 def _is_auto_random(connection: Any, table: str) -> bool:
