@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -23,6 +23,7 @@ from django.db.backends.mysql.base import (  # noqa: E402
     DatabaseWrapper as MySQLDatabaseWrapper,
 )
 
+from .creation import DatabaseCreation  # noqa: E402
 from .features import DatabaseFeatures  # noqa: E402
 from .introspection import DatabaseIntrospection  # noqa: E402
 from .operations import DatabaseOperations  # noqa: E402
@@ -103,6 +104,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         "iendswith": "LIKE LOWER(CONCAT('%%', {}))",
     }
 
+    creation_class = DatabaseCreation
     SchemaEditorClass = DatabaseSchemaEditor
     features_class = DatabaseFeatures
     introspection_class = DatabaseIntrospection
@@ -313,6 +315,16 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
             "lower_case_table_names": variables["lower_case_table_names"] != "0",
             "has_zoneinfo_database": variables["has_zoneinfo_database"] == "1",
         }
+
+    @contextmanager
+    def constraint_checks_disabled(self) -> Iterator[None]:
+        # What Django loads fixtures, and the rows of a serialized test
+        # database, in.
+        with ExitStack() as stack:
+            stack.enter_context(super().constraint_checks_disabled())
+            for plugin in plugins.get_plugins():
+                stack.enter_context(plugin.loading(self))
+            yield
 
     def schema_editor(self, *args: Any, **kwargs: Any) -> DatabaseSchemaEditor:
         # Variables may have been set since the last one.

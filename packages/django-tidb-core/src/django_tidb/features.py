@@ -165,10 +165,6 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
 
     # -- Schema
 
-    # Cloning needs mysqldump and a mysql client, whose INSERTs TiDB refuses
-    # for AUTO_RANDOM keys:
-    # https://docs.pingcap.com/tidb/stable/auto-random#restrictions
-    can_clone_databases = False
     can_create_inline_fk = works("add-column-foreign-key")
     supports_foreign_keys = works("foreign-key")
     can_introspect_foreign_keys = works("foreign-key")

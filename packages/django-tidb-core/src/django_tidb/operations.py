@@ -162,7 +162,7 @@ class DatabaseOperations(MySQLDatabaseOperations):
             )
             others = [table for table in tables if table not in truncate]
             # The snapshot of an open transaction may lack rows that DELETE finds.
-            delete = others if in_atomic_block else self._not_empty(cursor, others)
+            delete = others if in_atomic_block else self.not_empty(cursor, others)
             if not (truncate or delete):
                 return
             with connection.session_variables(foreign_key_checks=0):
@@ -182,7 +182,8 @@ class DatabaseOperations(MySQLDatabaseOperations):
                 large.append(table)
         return large
 
-    def _not_empty(self, cursor: Any, tables: Iterable[str]) -> list[str]:
+    def not_empty(self, cursor: Any, tables: Iterable[str]) -> list[str]:
+        """Return the tables that hold rows; a name can be `database`.`table`."""
         found = []
         for batch in _batches(tables):
             cursor.execute(

@@ -19,14 +19,22 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import DatabaseError, NotSupportedError, transaction
 from django.db.backends.utils import truncate_name
 
-__all__ = ["TableDefinition", "read_definition", "rebuild", "recover"]
+__all__ = [
+    "TableDefinition",
+    "batches",
+    "copying",
+    "quote",
+    "read_definition",
+    "rebuild",
+    "recover",
+]
 
 #: Rows that are copied in one transaction, whose size TiDB limits:
 #: https://docs.pingcap.com/tidb/stable/tidb-limitations
@@ -54,7 +62,8 @@ def _names(text: str) -> list[str]:
     return [name.replace("``", "`") for name in re.findall(_NAME, text)]
 
 
-def _quote(name: str) -> str:
+def quote(name: str) -> str:
+    """Return a name in backticks."""
     return f"`{name.replace('`', '``')}`"
 
 
@@ -96,7 +105,7 @@ class TableDefinition:
     def sql(self, table: str) -> str:
         """Return CREATE TABLE for a table of this name."""
         body = ",\n  ".join((*self.columns.values(), *self.keys.values()))
-        return f"CREATE TABLE {_quote(table)} (\n  {body}\n) {self.options}"
+        return f"CREATE TABLE {quote(table)} (\n  {body}\n) {self.options}"
 
     @property
     def clustered_key(self) -> list[str]:
@@ -114,7 +123,7 @@ class TableDefinition:
 
     def foreign_keys(self, target: str) -> dict[str, str]:
         """Return the foreign keys to the table `target`, by their names."""
-        references = f" REFERENCES {_quote(target)} ("
+        references = f" REFERENCES {quote(target)} ("
         return {_names(key)[0]: key for key in self.keys.values() if references in key}
 
     def checks(self) -> dict[str, str]:
@@ -128,6 +137,7 @@ class TableDefinition:
         Raises ValueError for a clause that no rebuild is made for.
         """
         columns, keys = dict(self.columns), dict(self.keys)
+        options: dict[str, int] = {}
         for clause in _split(clauses):
             if match := re.fullmatch(
                 rf"(?:MODIFY|ADD COLUMN) ({_NAME} .+)", clause, re.DOTALL
@@ -140,12 +150,14 @@ class TableDefinition:
             elif clause == "DROP PRIMARY KEY":
                 del keys[""]
             elif match := re.fullmatch(
-                rf"ADD CONSTRAINT {_NAME} (PRIMARY KEY \(.+\))", clause
+                rf"ADD (?:CONSTRAINT {_NAME} )?(PRIMARY KEY \(.+)", clause
             ):
                 keys[""] = match[2]
+            elif match := re.fullmatch(_OPTION, clause):
+                options[match[1]] = int(match[2])
             else:
                 raise ValueError(f"No table is rebuilt for {clause}")
-        return TableDefinition(columns, keys, self.options)
+        return TableDefinition(columns, keys, _with(self.options, columns, options))
 
     def has(self, clauses: str) -> bool:
         """Return whether ALTER TABLE with these clauses has been done before."""
@@ -171,16 +183,19 @@ class TableDefinition:
         for kind in ("FOREIGN KEY", "CHECK", "INDEX"):
             for key in added.values():
                 if not key.startswith("PRIMARY KEY") and _kind(key) == kind:
-                    yield f"DROP {kind} {_quote(_names(key)[0])}"
-        gone = {n: c for n, c in self.columns.items() if n not in other.columns}
-        new = {n: c for n, c in other.columns.items() if n not in self.columns}
+                    yield f"DROP {kind} {quote(_names(key)[0])}"
+        found = dict(other.columns)
+        gone = [name for name in self.columns if name not in found]
+        new = [name for name in found if name not in self.columns]
         if len(gone) == len(new) == 1:
-            yield f"RENAME COLUMN {_quote(*new)} TO {_quote(*gone)}"
-            gone, new = {}, {}
+            yield f"RENAME COLUMN {quote(*new)} TO {quote(*gone)}"
+            column = found.pop(*new)
+            found[gone[0]] = column.replace(quote(*new), quote(*gone), 1)
+            new = []
         for name in new:
-            yield f"DROP COLUMN {_quote(name)}"
+            yield f"DROP COLUMN {quote(name)}"
         for name, column in self.columns.items():
-            if name not in gone and other.columns.get(name, column) != column:
+            if found.get(name, column) != column:
                 yield f"MODIFY {column}"
         removed = {n: k for n, k in self.keys.items() if other.keys.get(n) != k}
         for kind in ("INDEX", "CHECK", "FOREIGN KEY"):
@@ -198,9 +213,32 @@ class TableDefinition:
                 parts.remove(column)
                 if not parts:
                     continue
-                key = match[1] + ",".join(map(_quote, parts)) + match[5]
+                key = match[1] + ",".join(map(quote, parts)) + match[5]
             left[name] = key
         return left
+
+
+# Options of a table that ALTER TABLE does not change, or not always; 0 stands
+# for the server's default.
+_OPTION = r"(AUTO_ID_CACHE|PRE_SPLIT_REGIONS|SHARD_ROW_ID_BITS) = (\d+)"
+
+
+def _with(options: str, columns: dict[str, str], changes: dict[str, int]) -> str:
+    """Return `options` of a table with changes, and as fits its columns."""
+    names = list(changes)
+    definitions = " ".join(columns.values())
+    # Where the ids go on, if there is no column any more that counts on.
+    if " AUTO_RANDOM(" not in definitions:
+        names.append("AUTO_RANDOM_BASE")
+    if " AUTO_INCREMENT" not in definitions:
+        names.append("AUTO_INCREMENT")
+    for name in names:
+        options = re.sub(rf" (?:/\*T!\[\w+\] {name}=\d+ \*/|{name}=\d+)", "", options)
+    head, line, partitions = options.partition("\nPARTITION BY")
+    for name, value in changes.items():
+        if value:
+            head += f" {name}={value}"
+    return head + line + partitions
 
 
 def _kind(key: str) -> str:
@@ -212,7 +250,7 @@ def read_definition(connection: Any, table: str) -> TableDefinition:
     """Return the definition of a table of the current database."""
     with connection.cursor() as cursor:
         # In small letters, for whoever looks for CREATE TABLE among the queries.
-        cursor.execute(f"show create table {_quote(table)}")
+        cursor.execute(f"show create table {quote(table)}")
         return TableDefinition.parse(cursor.fetchone()[1])
 
 
@@ -278,10 +316,10 @@ class _Tables:
         ]
 
     def rename(self, table: str, to: str) -> None:
-        self.run(f"RENAME TABLE {_quote(table)} TO {_quote(to)}")
+        self.run(f"RENAME TABLE {quote(table)} TO {quote(to)}")
 
     def drop(self, table: str) -> None:
-        self.run(f"DROP TABLE {_quote(table)}")
+        self.run(f"DROP TABLE {quote(table)}")
 
     # -- Foreign keys: one with an interim name stands in for each while it is
     # -- dropped and made again, so that no row goes unchecked.
@@ -293,13 +331,13 @@ class _Tables:
             keys = self.definition(child).foreign_keys(self.old)
             for name, key in keys.items():
                 interim = key.replace(
-                    f"CONSTRAINT {_quote(name)}", f"CONSTRAINT {_quote(_interim(name))}"
+                    f"CONSTRAINT {quote(name)}", f"CONSTRAINT {quote(_interim(name))}"
                 ).replace(
-                    f" REFERENCES {_quote(self.old)} ",
-                    f" REFERENCES {_quote(self.new)} ",
+                    f" REFERENCES {quote(self.old)} ",
+                    f" REFERENCES {quote(self.new)} ",
                 )
-                self.run(f"ALTER TABLE {_quote(child)} ADD {interim}")
-                self.run(f"ALTER TABLE {_quote(child)} DROP FOREIGN KEY {_quote(name)}")
+                self.run(f"ALTER TABLE {quote(child)} ADD {interim}")
+                self.run(f"ALTER TABLE {quote(child)} DROP FOREIGN KEY {quote(name)}")
 
     def settle(self, target: str, to: str) -> None:
         """Give interim foreign keys to `target` their names, pointing `to`."""
@@ -312,14 +350,14 @@ class _Tables:
                 if name == interim:
                     continue
                 if f"FOREIGN KEY {name}" not in definition.keys:
-                    final = key.replace(_quote(interim), _quote(name)).replace(
-                        f" REFERENCES {_quote(target)} ", f" REFERENCES {_quote(to)} "
+                    final = key.replace(quote(interim), quote(name)).replace(
+                        f" REFERENCES {quote(target)} ", f" REFERENCES {quote(to)} "
                     )
                     # The rows have been checked already.
                     with self.connection.session_variables(foreign_key_checks=0):
-                        self.run(f"ALTER TABLE {_quote(child)} ADD {final}")
+                        self.run(f"ALTER TABLE {quote(child)} ADD {final}")
                 self.run(
-                    f"ALTER TABLE {_quote(child)} DROP FOREIGN KEY {_quote(interim)}"
+                    f"ALTER TABLE {quote(child)} DROP FOREIGN KEY {quote(interim)}"
                 )
 
     # -- CHECK constraints: their names are unique in a database.
@@ -332,11 +370,11 @@ class _Tables:
             if name == interim:
                 continue
             if name in olds:
-                self.run(f"ALTER TABLE {_quote(self.old)} DROP CHECK {_quote(name)}")
+                self.run(f"ALTER TABLE {quote(self.old)} DROP CHECK {quote(name)}")
             if name not in news:
-                final = key.replace(_quote(interim), _quote(name), 1)
-                self.run(f"ALTER TABLE {_quote(self.table)} ADD {final}")
-            self.run(f"ALTER TABLE {_quote(self.table)} DROP CHECK {_quote(interim)}")
+                final = key.replace(quote(interim), quote(name), 1)
+                self.run(f"ALTER TABLE {quote(self.table)} ADD {final}")
+            self.run(f"ALTER TABLE {quote(self.table)} DROP CHECK {quote(interim)}")
 
     # -- The way back, and the way to the end
 
@@ -370,9 +408,9 @@ def recover(editor: Any, table: str) -> bool:
     return False
 
 
-def rebuild(editor: Any, table: str, clauses: str, error: Exception) -> None:
+def rebuild(editor: Any, table: str, clauses: str, reason: str) -> None:
     """
-    Do what ALTER TABLE with these clauses was refused for with `error`.
+    Do what ALTER TABLE with these clauses is refused, for this `reason`.
 
     Raises ``NotSupportedError`` if the table has rows and OPTIONS do not allow
     its rebuild, and if its rows changed meanwhile: nothing has happened then.
@@ -380,8 +418,8 @@ def rebuild(editor: Any, table: str, clauses: str, error: Exception) -> None:
     tables = _Tables(editor, table)
     old = tables.definition(table)
     new = old.alter(clauses)
-    about = f"TiDB refuses ALTER TABLE {_quote(table)} {clauses}: {error.args[1]}."
-    if tables.fetch(f"SELECT 1 FROM {_quote(table)} LIMIT 1") and not _allowed(
+    about = f"TiDB refuses ALTER TABLE {quote(table)} {clauses}: {reason}"
+    if tables.fetch(f"SELECT 1 FROM {quote(table)} LIMIT 1") and not _allowed(
         editor.connection, table
     ):
         alias = editor.connection.alias
@@ -389,8 +427,8 @@ def rebuild(editor: Any, table: str, clauses: str, error: Exception) -> None:
             f"{about} The table has to be rebuilt, and it has rows. Stop what writes "
             f"to it, make a backup, add {table!r} to "
             f"DATABASES[{alias!r}]['OPTIONS']['rebuild_tables'] and run this again."
-        ) from error
-    with _session(editor.connection):
+        )
+    with copying(editor.connection):
         try:
             _create(tables, old, new)
             copied = _copy(tables, old, new)
@@ -398,12 +436,12 @@ def rebuild(editor: Any, table: str, clauses: str, error: Exception) -> None:
             if (
                 copied != _checksum(tables, tables.old, old)
                 or copied[0]
-                != (tables.fetch(f"SELECT COUNT(*) FROM {_quote(tables.new)}")[0][0])
+                != (tables.fetch(f"SELECT COUNT(*) FROM {quote(tables.new)}")[0][0])
             ):
                 raise NotSupportedError(
                     f"{about} The table was to be rebuilt, but its rows changed while "
                     "they were copied. Stop what writes to it and run this again."
-                ) from error
+                )
             tables.point_at_new()
             tables.rename(tables.new, table)
         except BaseException:
@@ -421,7 +459,8 @@ def _allowed(connection: Any, table: str) -> bool:
 
 
 @contextlib.contextmanager
-def _session(connection: Any) -> Iterator[None]:
+def copying(connection: Any) -> Iterator[None]:
+    """Let a connection copy rows as they are, for the length of a block."""
     modes = connection.tidb_variables["sql_mode"].split(",")
     with connection.session_variables(
         # The copy may refer to rows that are still to come.
@@ -438,7 +477,7 @@ def _session(connection: Any) -> Iterator[None]:
 def _create(tables: _Tables, old: TableDefinition, new: TableDefinition) -> None:
     checks = new.checks()
     interim = {
-        name: key.replace(_quote(name), _quote(_interim(name)), 1)
+        name: key.replace(quote(name), quote(_interim(name)), 1)
         for name, key in checks.items()
     }
     planned = TableDefinition(new.columns, {**new.keys, **interim}, new.options)
@@ -456,7 +495,7 @@ def _create(tables: _Tables, old: TableDefinition, new: TableDefinition) -> None
         "WHERE table_schema = DATABASE() AND table_name = %s",
         [tables.table],
     ):
-        tables.run(f"ALTER TABLE {_quote(tables.new)} SET TIFLASH REPLICA {replicas:d}")
+        tables.run(f"ALTER TABLE {quote(tables.new)} SET TIFLASH REPLICA {replicas:d}")
 
 
 def _checksum(
@@ -471,12 +510,12 @@ def _checksum(
     key = definition.clustered_key or ["_tidb_rowid"]
     texts = ", ".join(
         f"IFNULL(HEX(CAST({name} AS BINARY)), '-')"
-        for name in map(_quote, dict.fromkeys((*key, *columns)))
+        for name in map(quote, dict.fromkeys((*key, *columns)))
     )
     ((count, digest),) = tables.fetch(
         "SELECT COUNT(*), BIT_XOR(CAST(CONV(LEFT(MD5("
         f"CONCAT_WS(',', {texts})), 16), 16, 10) AS UNSIGNED)) "
-        f"FROM {_quote(table)}{where}",
+        f"FROM {quote(table)}{where}",
         list(params) or None,
     )
     return int(count), int(digest or 0)
@@ -486,18 +525,17 @@ def _copy(
     tables: _Tables, old: TableDefinition, new: TableDefinition
 ) -> tuple[int, int]:
     """Copy all rows, and return the checksum of what has been copied."""
-    table = _quote(tables.table)
-    columns = ", ".join(
-        map(_quote, sorted(old.stored_columns() & new.stored_columns()))
-    )
+    table = quote(tables.table)
+    columns = ", ".join(map(quote, sorted(old.stored_columns() & new.stored_columns())))
     count = digest = 0
-    for where, params in _batches(tables, old):
+    key = old.clustered_key or ["_tidb_rowid"]
+    for where, params in batches(tables.fetch, table, key):
         with transaction.atomic(tables.connection.alias):
             rows, part = _checksum(tables, tables.table, old, where, params)
             if rows and columns:
                 with tables.connection.cursor() as cursor:
                     cursor.execute(
-                        f"INSERT INTO {_quote(tables.new)} ({columns}) "
+                        f"INSERT INTO {quote(tables.new)} ({columns}) "
                         f"SELECT {columns} FROM {table}{where}",
                         params or None,
                     )
@@ -505,16 +543,21 @@ def _copy(
     return count, digest
 
 
-def _batches(
-    tables: _Tables, definition: TableDefinition
+def batches(
+    fetch: Callable[[str, Any], Sequence[Any]], table: str, key: Iterable[str]
 ) -> Iterator[tuple[str, list[Any]]]:
-    key = list(map(_quote, definition.clustered_key or ["_tidb_rowid"]))
+    """
+    Yield conditions, with their parameters, that each hold for some of the rows
+    of a table, whose name is quoted; `key` names the columns that tell its rows
+    apart, and `fetch` returns the rows that a statement finds.
+    """
+    key = list(map(quote, key))
     names, values = ", ".join(key), ", ".join(["%s"] * len(key))
     after = ""
     last: list[Any] = []
     while True:
-        found = tables.fetch(
-            f"SELECT {names} FROM {_quote(tables.table)}{after} ORDER BY {names} "
+        found = fetch(
+            f"SELECT {names} FROM {table}{after} ORDER BY {names} "
             f"LIMIT 1 OFFSET {BATCH - 1}",
             last or None,
         )
