@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from django.contrib.auth.models import AbstractBaseUser, UserManager
 from django.db import models
 
 from django_tidb_autorandom import BigAutoRandomField
@@ -23,3 +24,43 @@ class Ticket(models.Model):
 
     class Meta:
         tidb_auto_id_cache = 1
+
+
+class JavaScriptEvent(models.Model):
+    id = BigAutoRandomField(primary_key=True, javascript_safe=True)
+
+
+class ProxyEvent(Event):
+    class Meta:
+        proxy = True
+
+
+class Concert(Event):
+    place = models.CharField(max_length=20, blank=True)
+
+
+class WithRandomKey(models.Model):
+    id = BigAutoRandomField(primary_key=True, shard_bits=4)
+
+    class Meta:
+        abstract = True
+
+
+class Member(WithRandomKey):
+    pass
+
+
+class Account(AbstractBaseUser):
+    """For AUTH_USER_MODEL."""
+
+    id = BigAutoRandomField(primary_key=True)
+    username = models.CharField(max_length=20, unique=True)
+    email = models.EmailField()
+    is_staff = models.BooleanField(default=False)
+    is_superuser = models.BooleanField(default=False)
+    is_active = models.BooleanField(default=True)
+
+    objects = UserManager()
+
+    USERNAME_FIELD = "username"
+    REQUIRED_FIELDS = ["email"]

@@ -1,26 +1,38 @@
 from __future__ import annotations
 
+import copy
 import re
 
+import django
 import pytest
+from django.contrib.auth import get_user_model
 from django.core import checks
-from django.db import connections, models
+from django.core.management import call_command
+from django.db import connections, migrations, models
+from django.db.migrations.state import ProjectState
+from django.db.migrations.writer import MigrationWriter
 from django.test.utils import isolate_apps
 
 from django_tidb.version import TiDBVersion
 from django_tidb_autorandom import BigAutoRandomField
 
-from .models import Comment, Event, ShortEvent
+from .models import (
+    Account,
+    Comment,
+    Concert,
+    Event,
+    JavaScriptEvent,
+    Member,
+    ProxyEvent,
+    ShortEvent,
+)
+from .utils import connection, show_create_table, table
 
-connection = connections["default"]
-
-
-def show_create_table(model):
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SHOW CREATE TABLE {connection.ops.quote_name(model._meta.db_table)}"
-        )
-        return cursor.fetchone()[1]
+composite = pytest.mark.skipif(
+    django.VERSION < (5, 2),
+    reason="Django has composite keys from 5.2: "
+    "https://docs.djangoproject.com/en/5.2/topics/composite-primary-key/",
+)
 
 
 @pytest.mark.django_db
@@ -88,6 +100,218 @@ def test_deconstruct():
     assert kwargs == {"primary_key": True, "shard_bits": 6, "range": 64}
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"shard_bits": 3}, {"range": 40}, {"javascript_safe": True}],
+)
+def test_clones_are_the_same(arguments):
+    field = BigAutoRandomField(primary_key=True, **arguments)
+    for other in (field.clone(), copy.copy(field), copy.deepcopy(field)):
+        assert (other.shard_bits, other.range) == (field.shard_bits, field.range)
+        assert other.deconstruct() == field.deconstruct()
+    text, imports = MigrationWriter.serialize(field)
+    scope = {}
+    exec("\n".join(imports), scope)  # noqa: S102
+    assert eval(text, scope).deconstruct() == field.deconstruct()  # noqa: S307
+
+
+def test_javascript_safe():
+    field = BigAutoRandomField(primary_key=True, javascript_safe=True)
+    assert field.range == 54
+    assert field.deconstruct()[3]["range"] == 54
+    assert JavaScriptEvent().check() == []
+
+
+@pytest.mark.works("auto-random-range")
+@pytest.mark.django_db
+def test_javascript_safe_keys():
+    key = JavaScriptEvent.objects.create().pk
+    assert int(float(key)) == key < 2**53
+
+
+@pytest.mark.django_db
+def test_abstract_bases_proxies_and_inheritance():
+    concert = Concert.objects.create(name="one", place="here")
+    assert concert.pk == concert.event_ptr_id == Event.objects.get().pk
+    assert ProxyEvent.objects.get() == ProxyEvent(pk=concert.pk)
+    member = Member.objects.create()
+    assert Member._meta.pk.shard_bits == 4
+    assert "AUTO_RANDOM(4) */" in show_create_table(Member)
+    assert "AUTO_RANDOM" not in show_create_table(Concert)
+    assert Member.objects.get().pk == member.pk
+
+
+@pytest.mark.django_db
+def test_custom_user_model(settings):
+    settings.AUTH_USER_MODEL = "autorandom.Account"
+    call_command("createsuperuser", "--no-input", username="ann", email="a@b.org")
+    user = get_user_model().objects.get_by_natural_key("ann")
+    assert isinstance(user, Account) and user.is_superuser
+    assert "AUTO_RANDOM(5) */" in show_create_table(Account)
+
+
+@composite
+@pytest.mark.django_db(transaction=True)
+def test_composite_primary_key():
+    if connection.tidb_version < (6, 5):
+        pytest.skip("https://docs.pingcap.com/tidb/stable/auto-random: from TiDB 6.5")
+    with isolate_apps("tests.autorandom"):
+
+        class Order(models.Model):
+            pk = models.CompositePrimaryKey("id", "tenant")
+            id = BigAutoRandomField(shard_bits=4)
+            tenant = models.BigIntegerField()
+
+            class Meta:
+                app_label = "autorandom"
+
+    assert Order.check(databases=["default"]) == []
+    assert "primary_key" not in Order._meta.get_field("id").deconstruct()[3]
+    with table(Order):
+        assert "AUTO_RANDOM(4) */" in show_create_table(Order)
+        order = Order.objects.create(tenant=7)
+        assert order.pk == (order.id, 7)
+        assert Order.objects.get(pk=(order.id, 7)) == order
+        Order.objects.bulk_create([Order(tenant=8), Order(tenant=9)])
+        assert len({order.id for order in Order.objects.all()}) == 3
+        with connection.cursor() as cursor:
+            fields = connection.introspection.get_table_description(
+                cursor, Order._meta.db_table
+            )
+        types = {
+            field.name: connection.introspection.get_field_type(field.type_code, field)
+            for field in fields
+        }
+        assert types == {
+            "id": "django_tidb_autorandom.BigAutoRandomField",
+            "tenant": "BigIntegerField",
+        }
+        assert types["id"].arguments == {"shard_bits": 4}
+
+
+@composite
+@isolate_apps("tests.autorandom")
+def test_check_composite_primary_key(monkeypatch):
+    class Order(models.Model):
+        pk = models.CompositePrimaryKey("tenant", "id")
+        tenant = models.BigIntegerField()
+        id = BigAutoRandomField()
+
+        class Meta:
+            app_label = "autorandom"
+
+    field = Order._meta.get_field("id")
+    assert [issue.id for issue in field.check()] == ["tidb_autorandom.E003"]
+    Order._meta.pk.field_names = ("id", "tenant")
+    assert field.check() == []
+    version = TiDBVersion.parse("5.7.25-TiDB-v6.4.0")
+    monkeypatch.setattr(connection, "tidb_version", version)
+    assert field.check(databases=["default", "sqlite"]) == [
+        checks.Error(
+            "The TiDB 6.4.0 of database 'default' has no AUTO_RANDOM in composite "
+            "primary keys.",
+            hint="Use a key of one column, or TiDB 6.5.",
+            obj=field,
+            id="tidb_autorandom.E006",
+        )
+    ]
+
+
+@isolate_apps("tests.autorandom")
+def test_check_primary_key():
+    class Model(models.Model):
+        number = BigAutoRandomField()
+        id = models.IntegerField(primary_key=True)
+
+        class Meta:
+            app_label = "autorandom"
+
+    assert [issue.id for issue in Model.check()] == ["tidb_autorandom.E003"]
+
+
+@isolate_apps("tests.autorandom")
+@pytest.mark.parametrize(
+    ("arguments", "id"),
+    [
+        ({"default": 7}, "E004"),
+        ({"javascript_safe": True, "range": 60}, "E005"),
+    ],
+)
+def test_check_contradictions(arguments, id):
+    class Model(models.Model):
+        id = BigAutoRandomField(primary_key=True, **arguments)
+
+        class Meta:
+            app_label = "autorandom"
+
+    (issue,) = Model._meta.pk.check(databases=["default"])
+    assert issue.id == f"tidb_autorandom.{id}"
+    assert issue.hint
+
+
+def test_check_range_of_old_servers(monkeypatch):
+    version = TiDBVersion.parse("5.7.25-TiDB-v6.2.0")
+    monkeypatch.setattr(connection, "tidb_version", version)
+    field = ShortEvent._meta.pk
+    assert field.check(databases=["default", "sqlite"]) == [
+        checks.Warning(
+            "The TiDB 6.2.0 of database 'default' knows no 'range', so the keys have "
+            "64 bits, not 54.",
+            hint=(
+                "Upgrade to TiDB 6.3 before the table is created: the range of an "
+                "existing table cannot be changed."
+            ),
+            obj=field,
+            id="tidb_autorandom.W002",
+        )
+    ]
+    assert field.check(databases=["sqlite"]) == []
+    assert Event._meta.pk.check(databases=["default"]) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_clustered_whatever_the_server_prefers():
+    with isolate_apps("tests.autorandom"):
+
+        class Model(models.Model):
+            id = BigAutoRandomField(primary_key=True)
+
+            class Meta:
+                app_label = "autorandom"
+
+    with connection.cursor() as cursor:
+        cursor.execute("SET tidb_enable_clustered_index = OFF")
+    try:
+        with table(Model):
+            assert "CLUSTERED" in show_create_table(Model)
+            assert Model.objects.create().pk
+    finally:
+        connection.close()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("model", [Event, ShortEvent])
+def test_inspectdb(capsys, model):
+    call_command("inspectdb", model._meta.db_table)
+    output = capsys.readouterr().out
+    known = connection.tidb_version >= (6, 3)
+    range = ", range=54" if model is ShortEvent and known else ""
+    assert (
+        "id = django_tidb_autorandom.BigAutoRandomField("
+        f"shard_bits={model._meta.pk.shard_bits}{range}, primary_key=True)"
+    ) in output
+
+
+def test_no_changes_after_a_round_trip():
+    state = ProjectState()
+    migrations.CreateModel(
+        "Event",
+        [("id", BigAutoRandomField(primary_key=True, javascript_safe=True))],
+    ).state_forwards("autorandom", state)
+    field = state.models["autorandom", "event"].fields["id"]
+    assert field.range == 54
+
+
 @isolate_apps("tests.autorandom")
 @pytest.mark.parametrize(
     ("name", "value", "id", "allowed"),
@@ -98,7 +322,6 @@ def test_deconstruct():
         ("range", 31, "E002", "32 to 64"),
         ("range", 65, "E002", "32 to 64"),
         ("range", "54", "E002", "32 to 64"),
-        ("range", None, "E002", "32 to 64"),
         ("shard_bits", True, "E001", "1 to 15"),
     ],
 )
@@ -114,6 +337,7 @@ def test_check_arguments(name, value, id, allowed):
     assert field.check(databases=["default"]) == [
         checks.Error(
             f"'{name}' is {value!r}; it must be an integer from {allowed}.",
+            hint=f"Leave '{name}' out for TiDB's default.",
             obj=field,
             id=f"tidb_autorandom.{id}",
         )

@@ -43,6 +43,7 @@ def test_readme(readme, project):
     database = f"DATABASES['default'] |= TIDB | {own!r}"
     settings, models, shell = ["DATABASES = {'default': TIDB}"], [], []
     commands = [["makemigrations", "app"], ["migrate"]]
+    migrations = {}
     for language, code in blocks(readme):
         if language == "sh":
             for line in code.splitlines():
@@ -60,6 +61,9 @@ def test_readme(readme, project):
             continue
         assert language == "python"
         target, _, code = code.partition("\n")
+        if target.startswith("# app/migrations/"):
+            migrations[target.removeprefix("# ")] = code
+            continue
         {
             "# settings.py": settings,
             "# app/models.py": models,
@@ -76,5 +80,8 @@ def test_readme(readme, project):
     )
     for command in commands:
         project.manage(*command)
+        # They come after the first, which makemigrations has written.
+        while migrations:
+            project.write(*migrations.popitem())
     for code in shell:
         project.shell(code)

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.apps import apps
 from django.core import checks
-from django.db import models
+from django.db import connections, models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_tidb import is_tidb
@@ -16,6 +16,8 @@ __all__ = ["BigAutoRandomField"]
 # Both ends are included.
 SHARD_BITS = (1, 15)
 RANGE = (32, 64)
+# What a JavaScript number holds exactly, and the sign.
+JAVASCRIPT_RANGE = 54
 
 
 class BigAutoRandomField(models.BigAutoField):
@@ -25,20 +27,42 @@ class BigAutoRandomField(models.BigAutoField):
     `shard_bits` (1 to 15) is the number of bits that TiDB draws at random; of
     a 64-bit key one is the sign, and the rest count up. `range` (32 to 64,
     needs TiDB 6.3 and is left out below) is the number of bits of the whole
-    key: 54 makes keys that JavaScript's numbers hold exactly.
+    key, its sign included. ``javascript_safe=True`` stands for ``range=54``:
+    keys below 2**53, which JavaScript's numbers and most JSON parsers hold
+    exactly.
+
+    It is the primary key, or the first field of a ``CompositePrimaryKey``
+    (Django 5.2, TiDB 6.5). Wrong arguments are reported by system checks.
 
     On other databases the field is a ``BigAutoField``.
     """
 
     def __init__(
-        self, *args: Any, shard_bits: int = 5, range: int = 64, **kwargs: Any
+        self,
+        *args: Any,
+        shard_bits: int = 5,
+        range: int | None = None,
+        javascript_safe: bool = False,
+        **kwargs: Any,
     ) -> None:
         self.shard_bits = shard_bits
+        self.javascript_safe = javascript_safe
+        if range is None:
+            range = JAVASCRIPT_RANGE if javascript_safe else RANGE[1]
         self.range = range
         super().__init__(*args, **kwargs)
 
+    def bits(self, connection: BaseDatabaseWrapper) -> tuple[int, int]:
+        """Return the shard bits and the range of the keys in that database."""
+        if connection.tidb_version >= (6, 3):
+            return self.shard_bits, self.range
+        return self.shard_bits, RANGE[1]
+
     def deconstruct(self) -> tuple[str, str, list[Any], dict[str, Any]]:
         name, _, args, kwargs = super().deconstruct()
+        # Django writes it for every AutoField; in a composite key it is wrong.
+        if not self.primary_key:
+            del kwargs["primary_key"]
         kwargs["shard_bits"] = self.shard_bits
         kwargs["range"] = self.range
         return name, "django_tidb_autorandom.BigAutoRandomField", args, kwargs
@@ -51,19 +75,26 @@ class BigAutoRandomField(models.BigAutoField):
     def db_type(self, connection: BaseDatabaseWrapper) -> str | None:
         if not is_tidb(connection):
             return super().db_type(connection)
-        arguments = [self.shard_bits]
-        if self.range != RANGE[1] and connection.tidb_version >= (6, 3):
-            arguments.append(self.range)
-        return f"bigint AUTO_RANDOM({', '.join(str(int(n)) for n in arguments)})"
+        shard_bits, range_bits = self.bits(connection)
+        arguments = f"{shard_bits:d}"
+        if range_bits != RANGE[1]:
+            arguments += f", {range_bits:d}"
+        return f"bigint AUTO_RANDOM({arguments})"
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
         # The other checks ask for the type of the column.
         if errors := [
             *self._check_bits("shard_bits", *SHARD_BITS, id="tidb_autorandom.E001"),
             *self._check_bits("range", *RANGE, id="tidb_autorandom.E002"),
+            *self._check_javascript_safe(),
+            *self._check_default(),
         ]:
             return errors
-        return [*super().check(**kwargs), *self._check_app()]
+        return [
+            *super().check(**kwargs),
+            *self._check_servers(kwargs.get("databases")),
+            *self._check_app(),
+        ]
 
     def _check_bits(
         self, name: str, low: int, high: int, id: str
@@ -74,10 +105,95 @@ class BigAutoRandomField(models.BigAutoField):
         return [
             checks.Error(
                 f"'{name}' is {value!r}; it must be an integer from {low} to {high}.",
+                hint=f"Leave '{name}' out for TiDB's default.",
                 obj=self,
                 id=id,
             )
         ]
+
+    def _check_javascript_safe(self) -> list[checks.CheckMessage]:
+        if not self.javascript_safe or self.range == JAVASCRIPT_RANGE:
+            return []
+        return [
+            checks.Error(
+                f"'javascript_safe' and 'range' ({self.range!r}) contradict each "
+                "other.",
+                hint=f"Leave one of them out; 'javascript_safe' is a range of "
+                f"{JAVASCRIPT_RANGE}.",
+                obj=self,
+                id="tidb_autorandom.E005",
+            )
+        ]
+
+    def _check_default(self) -> list[checks.CheckMessage]:
+        if (
+            not self.has_default()
+            and not getattr(self, "has_db_default", lambda: False)()
+        ):
+            return []
+        return [
+            checks.Error(
+                "BigAutoRandomField has a default, but TiDB draws its values.",
+                hint="Remove 'default' and 'db_default'.",
+                obj=self,
+                id="tidb_autorandom.E004",
+            )
+        ]
+
+    def _composite_key(self) -> tuple[str, ...]:
+        """Return the names of the fields of the model's CompositePrimaryKey."""
+        return getattr(self.model._meta.pk, "field_names", ())
+
+    def _check_primary_key(self) -> list[checks.CheckMessage]:
+        # In place of Django's fields.E100, which knows no composite keys.
+        if self.primary_key or self._composite_key()[:1] == (self.name,):
+            return []
+        return [
+            checks.Error(
+                "BigAutoRandomField is neither the primary key nor the first field "
+                "of a composite one.",
+                hint=(
+                    "Set primary_key=True, or from Django 5.2 on name it first in "
+                    "the CompositePrimaryKey."
+                ),
+                obj=self,
+                id="tidb_autorandom.E003",
+            )
+        ]
+
+    def _check_servers(self, databases: Any) -> list[checks.CheckMessage]:
+        issues: list[checks.CheckMessage] = []
+        for alias in databases or ():
+            connection = connections[alias]
+            if not is_tidb(connection) or not router.allow_migrate_model(
+                alias, self.model
+            ):
+                continue
+            version = connection.tidb_version
+            if self.range != RANGE[1] and version < (6, 3):
+                issues.append(
+                    checks.Warning(
+                        f"The TiDB {version} of database {alias!r} knows no 'range', "
+                        f"so the keys have {RANGE[1]} bits, not {self.range}.",
+                        hint=(
+                            "Upgrade to TiDB 6.3 before the table is created: the "
+                            "range of an existing table cannot be changed."
+                        ),
+                        obj=self,
+                        id="tidb_autorandom.W002",
+                    )
+                )
+            if self._composite_key() and version < (6, 5):
+                issues.append(
+                    checks.Error(
+                        f"The TiDB {version} of database {alias!r} has no AUTO_RANDOM "
+                        "in composite primary keys.",
+                        hint="Use a key of one column, or TiDB 6.5.",
+                        obj=self,
+                        id="tidb_autorandom.E006",
+                    )
+                )
+        return issues
 
     def _check_app(self) -> list[checks.CheckMessage]:
         if apps.is_installed("django_tidb_autorandom"):

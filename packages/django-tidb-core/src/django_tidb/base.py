@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, NotSupportedError
 from django.utils.functional import cached_property
 
@@ -141,6 +142,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         params: dict[str, Any] = super().get_connection_params()
         for name in self.tidb_options:
             del params[name]
+        self._check_options()
         # Django 4.2 asks for utf8, which newer client libraries call utf8mb3,
         # a name that TiDB before 7.5 does not know.
         if "charset" not in self.settings_dict["OPTIONS"]:
@@ -150,6 +152,25 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
             f"DATABASES[{self.alias!r}]['OPTIONS']",
             pymysql=Database.__name__ == "pymysql",
         )
+
+    def _check_options(self) -> None:
+        where = f"DATABASES[{self.alias!r}]['OPTIONS']"
+        options = self.tidb_options
+        tables = options.get("rebuild_tables", False)
+        if type(tables) is not bool and not (
+            isinstance(tables, list | tuple | set | frozenset)
+            and all(isinstance(table, str) for table in tables)
+        ):
+            raise ImproperlyConfigured(
+                f"{where}['rebuild_tables'] is {tables!r}; it must be True, False or a "
+                "list of the names of tables."
+            )
+        drop = options.get("drop_unsupported_db_defaults", False)
+        if type(drop) is not bool:
+            raise ImproperlyConfigured(
+                f"{where}['drop_unsupported_db_defaults'] is {drop!r}; it must be True "
+                "or False."
+            )
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """
@@ -294,6 +315,16 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
             "lower_case_table_names": variables["lower_case_table_names"] != "0",
             "has_zoneinfo_database": variables["has_zoneinfo_database"] == "1",
         }
+
+    @contextmanager
+    def constraint_checks_disabled(self) -> Iterator[None]:
+        # What Django loads fixtures, and the rows of a serialized test
+        # database, in.
+        with ExitStack() as stack:
+            stack.enter_context(super().constraint_checks_disabled())
+            for plugin in plugins.get_plugins():
+                stack.enter_context(plugin.loading(self))
+            yield
 
     def schema_editor(self, *args: Any, **kwargs: Any) -> DatabaseSchemaEditor:
         # Variables may have been set since the last one.

@@ -19,6 +19,8 @@ from django.db.models.lookups import IsNull
 from django.db.models.sql import AND, OR, Query
 from django.db.models.sql.where import WhereNode
 
+from .plugins import get_plugins
+
 
 class AsTiDBMixin:
     def compile(self, node: Any) -> tuple[str, Any]:
@@ -100,7 +102,14 @@ def _outer_columns(node: Any) -> Iterator[Any]:
         yield from subquery.get_external_cols()
 
 
-class SQLInsertCompiler(AsTiDBMixin, mysql.SQLInsertCompiler):
+class PluginWriteMixin:
+    def as_sql(self) -> Any:
+        for plugin in get_plugins():
+            plugin.write(self.query, self.connection)  # type: ignore[attr-defined]
+        return super().as_sql()  # type: ignore[misc]
+
+
+class SQLInsertCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLInsertCompiler):
     pass
 
 
@@ -108,7 +117,7 @@ class SQLDeleteCompiler(AsTiDBMixin, mysql.SQLDeleteCompiler):
     pass
 
 
-class SQLUpdateCompiler(AsTiDBMixin, mysql.SQLUpdateCompiler):
+class SQLUpdateCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLUpdateCompiler):
     def pre_sql_setup(self) -> None:
         super().pre_sql_setup()
         self._is_set_up = True

@@ -179,7 +179,10 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
         return self.supports_table_check_constraints
 
     can_introspect_check_constraints = works("check-constraint-tables")
-    supports_expression_defaults = works("default-uuid")
+    # Which expressions, says defaults.py; without the flag not even Now() may
+    # be one.
+    # https://docs.pingcap.com/tidb/stable/data-type-default-values
+    supports_expression_defaults = True
     supports_expression_indexes = works("expression-index")
     supports_index_column_ordering = works("descending-index")
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +48,20 @@ def _no_table_options(
     return ()
 
 
+def _no_primary_key(model: type[Model], connection: BaseDatabaseWrapper) -> str:
+    return ""
+
+
 def _no_field_type(column: Any, connection: BaseDatabaseWrapper) -> None:
     return None
+
+
+def _writes_anything(query: Any, connection: BaseDatabaseWrapper) -> None:
+    return None
+
+
+def _loads_anything(connection: BaseDatabaseWrapper) -> AbstractContextManager[Any]:
+    return nullcontext()
 
 
 def _alters_nothing(
@@ -72,6 +85,9 @@ class Plugin:
     table_options: Callable[[type[Model], BaseDatabaseWrapper], Iterable[str]] = (
         _no_table_options
     )
+    #: CLUSTERED, NONCLUSTERED, or "" for the server's choice: what CREATE TABLE
+    #: says of the primary key of a model, on a connection to TiDB.
+    primary_key: Callable[[type[Model], BaseDatabaseWrapper], str] = _no_primary_key
     #: Recognises a column for introspection: called with a
     #: :class:`django_tidb.introspection.FieldInfo` and the connection. Returns
     #: None, or the field's path and its arguments, as inspectdb writes them.
@@ -82,6 +98,14 @@ class Plugin:
     #: the old and the new field. Returns True if it has altered the column
     #: itself, so that nothing is left to do; raises what says why it cannot be.
     alter_field: Callable[[Any, type[Model], Field, Field], bool] = _alters_nothing
+    #: Called with an InsertQuery or an UpdateQuery of Django's and the connection
+    #: before it is compiled; raises what says why its rows cannot be written.
+    write: Callable[[Any, BaseDatabaseWrapper], None] = _writes_anything
+    #: Returns a context manager for the connection in which fixtures, or the
+    #: rows of a serialized test database, are loaded.
+    loading: Callable[[BaseDatabaseWrapper], AbstractContextManager[Any]] = (
+        _loads_anything
+    )
     #: Names of ours that DATABASES[...]["OPTIONS"] accepts beside the driver's;
     #: found in ``connection.tidb_options``.
     options: tuple[str, ...] = ()

@@ -181,15 +181,18 @@ class TableDefinition:
             for key in added.values():
                 if not key.startswith("PRIMARY KEY") and _kind(key) == kind:
                     yield f"DROP {kind} {quote(_names(key)[0])}"
-        gone = {n: c for n, c in self.columns.items() if n not in other.columns}
-        new = {n: c for n, c in other.columns.items() if n not in self.columns}
+        found = dict(other.columns)
+        gone = [name for name in self.columns if name not in found]
+        new = [name for name in found if name not in self.columns]
         if len(gone) == len(new) == 1:
             yield f"RENAME COLUMN {quote(*new)} TO {quote(*gone)}"
-            gone, new = {}, {}
+            column = found.pop(*new)
+            found[gone[0]] = column.replace(quote(*new), quote(*gone), 1)
+            new = []
         for name in new:
             yield f"DROP COLUMN {quote(name)}"
         for name, column in self.columns.items():
-            if name not in gone and other.columns.get(name, column) != column:
+            if found.get(name, column) != column:
                 yield f"MODIFY {column}"
         removed = {n: k for n, k in self.keys.items() if other.keys.get(n) != k}
         for kind in ("INDEX", "CHECK", "FOREIGN KEY"):

@@ -107,6 +107,11 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             statements = [*self.deferred_sql, *self._model_indexes_sql(model)]
         finally:
             self.deferred_sql = outer
+        # A CompositePrimaryKey is a clause of its own; a key of one column is
+        # seen by _iter_column_sql().
+        if columns := getattr(model._meta.pk, "columns", ()):
+            clause = self._pk_constraint_sql(columns)
+            sql = sql.replace(clause, f"{clause}{self._clustering(model)}", 1)
         if params:
             sql %= tuple(map(self.quote_value, params))
         for statement in filter(None, statements):
@@ -207,6 +212,12 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             )
 
     # -- Statements
+
+    def _clustering(self, model: type[Model]) -> str:
+        for plugin in get_plugins():
+            if clustering := plugin.primary_key(model, self.connection):
+                return f" {clustering}"
+        return ""
 
     def execute(self, sql: Any, params: Any = ()) -> None:
         # TiDB takes one statement at a time. A Statement that presupposes
@@ -331,6 +342,8 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         for sql in super()._iter_column_sql(
             column_db_type, params, model, field, field_db_params, include_default
         ):
+            if sql == "PRIMARY KEY":
+                sql += self._clustering(model)
             if not (include_default and sql == "UNIQUE"):
                 yield sql
 
@@ -377,7 +390,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             for sql in self._iter_column_sql(
                 db_params["type"], params, model, field, db_params, False
             )
-            if sql not in ("PRIMARY KEY", "UNIQUE")
+            if sql != "UNIQUE" and not sql.startswith("PRIMARY KEY")
         )
         if params:
             definition %= tuple(map(self.quote_value, params))

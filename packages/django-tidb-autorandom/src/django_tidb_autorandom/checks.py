@@ -1,0 +1,95 @@
+"""System checks of models and databases. Their ids are listed in the README."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.apps import apps
+from django.core.checks import CheckMessage, Error, Warning
+from django.db.models import Model
+
+from .fields import BigAutoRandomField
+from .options import invalid_values, option_values
+
+_INVALID = {
+    "tidb_auto_id_cache": "tidb_autorandom.E007",
+    "tidb_shard_row_id_bits": "tidb_autorandom.E009",
+    "tidb_pre_split_regions": "tidb_autorandom.E011",
+    "tidb_clustered": "tidb_autorandom.E013",
+}
+
+
+def check_options(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Check the options of ``class Meta`` of all models with a table."""
+    models: Iterable[type[Model]] = (
+        apps.get_models(include_auto_created=True)
+        if app_configs is None
+        else (
+            model
+            for config in app_configs
+            for model in config.get_models(include_auto_created=True)
+        )
+    )
+    return [
+        issue
+        for model in models
+        if model._meta.managed and not model._meta.proxy
+        for issue in check_model_options(model)
+    ]
+
+
+def check_model_options(model: type[Model]) -> Iterable[CheckMessage]:
+    """Yield what is wrong with the row id options of one model."""
+    values = option_values(model)
+    wrong = invalid_values(values)
+    for name, must in wrong.items():
+        yield Error(
+            f"'{name}' is {values[name]!r}; it {must}.",
+            hint=f"Correct it in class Meta, or leave '{name}' out.",
+            obj=model,
+            id=_INVALID[name],
+        )
+    if wrong:
+        return
+    auto_field = model._meta.auto_field
+    random = isinstance(auto_field, BigAutoRandomField)
+    if "tidb_auto_id_cache" in values and (auto_field is None or random):
+        # The server takes it, and it does no harm.
+        yield Warning(
+            "'tidb_auto_id_cache' is set, but the model has no AUTO_INCREMENT key.",
+            hint="Leave it out, or use an AutoField as the primary key.",
+            obj=model,
+            id="tidb_autorandom.W003",
+        )
+    clustered = values.get("tidb_clustered")
+    if random and clustered is False:
+        yield Error(
+            "'tidb_clustered' is False, but AUTO_RANDOM needs a clustered key.",
+            hint="Leave it out, or use another primary key.",
+            obj=model,
+            id="tidb_autorandom.E008",
+        )
+    bits = values.get("tidb_shard_row_id_bits")
+    if bits is not None and clustered is not False:
+        yield Error(
+            "'tidb_shard_row_id_bits' is set, but the primary key is clustered, so "
+            "the rows have no ids of their own.",
+            hint="Add tidb_clustered = False, or use a BigAutoRandomField.",
+            obj=model,
+            id="tidb_autorandom.E010",
+        )
+    regions = values.get("tidb_pre_split_regions")
+    if random:
+        bits = auto_field.shard_bits
+    if regions is not None and (bits is None or regions > bits):
+        yield Error(
+            f"'tidb_pre_split_regions' is {regions}, more than the shard bits, which "
+            f"are {bits or 0}.",
+            hint=(
+                "The shard bits are 'tidb_shard_row_id_bits', or those of a "
+                "BigAutoRandomField."
+            ),
+            obj=model,
+            id="tidb_autorandom.E012",
+        )

@@ -1,0 +1,231 @@
+"""
+What an AlterField to, from or of an AUTO_RANDOM key does to its table, and a
+change of the options of ``class Meta``.
+
+https://docs.pingcap.com/tidb/stable/auto-random#restrictions
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from django.db import NotSupportedError, models
+from django.db.models import Field, Model
+
+from django_tidb import is_tidb
+
+from .fields import BigAutoRandomField
+from .options import NUMBERS, OPTION_NAMES, option_values, read_options
+
+__all__ = ["alter_field", "alter_options", "cannot_alter_cache"]
+
+_VARIABLE = "SESSION.tidb_allow_remove_auto_inc"
+
+
+def rebuild(schema_editor: Any, model: type[Model], what: str, reason: str) -> NoReturn:
+    """
+    Do what no ALTER TABLE of TiDB can, by a new table.
+
+    All refusals of this module end here. Raises ``NotSupportedError``: what
+    was asked for, and the `reason` why the server cannot.
+    """
+    raise NotSupportedError(
+        f"{what} of {model._meta.label} cannot be changed in the table "
+        f"{model._meta.db_table!r}: {reason} Create a new table with it and copy the "
+        "rows."
+    )
+
+
+# -- Fields
+
+
+def _is_auto_increment(field: Field | None) -> bool:
+    return isinstance(field, models.AutoField) and not isinstance(
+        field, BigAutoRandomField
+    )
+
+
+def alter_field(
+    schema_editor: Any, model: type[Model], old_field: Field, new_field: Field
+) -> bool:
+    """
+    Alter a column whose type gains, loses or changes AUTO_RANDOM; return
+    whether it has been altered.
+
+    AUTO_INCREMENT becomes AUTO_RANDOM, and shard bits are raised, in place.
+    Other changes are for :func:`rebuild`, before any SQL has run.
+    """
+    connection = schema_editor.connection
+    old = isinstance(old_field, BigAutoRandomField)
+    new = isinstance(new_field, BigAutoRandomField)
+    if not is_tidb(connection) or not (old or new):
+        return False
+    # Servers that leave out the range have nothing to change, for one.
+    if old_field.db_type(connection) == new_field.db_type(connection):
+        return False
+    if reason := _cannot_alter(schema_editor, model, old_field, new_field):
+        rebuild(schema_editor, model, f"The field {new_field.name!r}", reason)
+    if not old or old_field.column != new_field.column:
+        # What Django can do comes first: a BIGINT, foreign keys that fit it,
+        # the name of the column.
+        step = _step(old_field if old else models.BigAutoField(), new_field)
+        schema_editor.alter_field(model, old_field, step)
+    if old:
+        _modify(schema_editor, model, new_field)
+    else:
+        _convert(schema_editor, model, new_field)
+    return True
+
+
+def _cannot_alter(
+    schema_editor: Any, model: type[Model], old_field: Field, new_field: Field
+) -> str | None:
+    """Return why no ALTER TABLE can do it."""
+    connection = schema_editor.connection
+    if not isinstance(new_field, BigAutoRandomField):
+        return "TiDB cannot take AUTO_RANDOM from a column."
+    bits, range_bits = new_field.bits(connection)
+    if isinstance(old_field, BigAutoRandomField):
+        old_bits, old_range = old_field.bits(connection)
+        if range_bits != old_range:
+            return (
+                f"TiDB cannot change the range of AUTO_RANDOM from {old_range} to "
+                f"{range_bits}."
+            )
+        if bits < old_bits:
+            return (
+                f"TiDB cannot lower the shard bits of AUTO_RANDOM from {old_bits} to "
+                f"{bits}."
+            )
+        return None
+    if not _is_auto_increment(old_field) or not old_field.primary_key:
+        return (
+            "TiDB makes AUTO_RANDOM of an AUTO_INCREMENT primary key only, not of a "
+            f"{type(old_field).__name__}."
+        )
+    if not new_field.primary_key:
+        return "TiDB cannot change a primary key to one of several columns."
+    if range_bits != 64:
+        return (
+            "TiDB can give AUTO_RANDOM to a column of an existing table with a range "
+            f"of 64 only, not {range_bits}."
+        )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() "
+            "AND table_name = %s AND tidb_pk_type = 'NONCLUSTERED'",
+            [model._meta.db_table],
+        )
+        if cursor.fetchone():
+            return "its primary key is NONCLUSTERED."
+    return None
+
+
+def _step(field: Field, new_field: Field) -> Field:
+    """Return `field` in the place of `new_field`."""
+    step: Field = field.clone()
+    step.primary_key = new_field.primary_key
+    step.db_column = new_field.db_column
+    step.set_attributes_from_name(new_field.name)
+    step.model = new_field.model
+    return step
+
+
+def _modify(schema_editor: Any, model: type[Model], field: Field) -> None:
+    quote = schema_editor.quote_name
+    schema_editor.execute(
+        f"ALTER TABLE {quote(model._meta.db_table)} MODIFY COLUMN "
+        f"{quote(field.column)} {field.db_type(schema_editor.connection)} NOT NULL"
+    )
+
+
+def _convert(schema_editor: Any, model: type[Model], field: Field) -> None:
+    connection = schema_editor.connection
+    table = model._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT @@{_VARIABLE}")
+        (before,) = cursor.fetchone()
+    # Only as long as it takes: it allows every column to lose AUTO_INCREMENT.
+    schema_editor.execute(f"SET @@{_VARIABLE} = 1")
+    try:
+        _modify(schema_editor, model, field)
+    finally:
+        schema_editor.execute(f"SET @@{_VARIABLE} = {before:d}")
+    if not _has_central_ids(connection, table):
+        return
+    # With AUTO_ID_CACHE 1 the ids have come from a service of their own from
+    # TiDB 6.4 on, and those of AUTO_RANDOM would begin with 1 again.
+    quote = schema_editor.quote_name
+    with connection.cursor() as cursor:
+        # The names are quoted.
+        cursor.execute(
+            f"SELECT MAX({quote(field.column)}) FROM {quote(table)}"  # noqa: S608
+        )
+        (largest,) = cursor.fetchone()
+    schema_editor.execute(
+        f"ALTER TABLE {quote(table)} AUTO_RANDOM_BASE = {(largest or 0) + 1:d}"
+    )
+
+
+def _has_central_ids(connection: Any, table: str) -> bool:
+    with connection.cursor() as cursor:
+        # Under sqlmigrate the table need not be there yet.
+        if table not in connection.introspection.table_names(cursor):
+            return False
+    return read_options(connection, table).get("tidb_auto_id_cache") == 1
+
+
+# -- Options
+
+
+def cannot_alter_cache(old: int | None, new: int | None) -> bool:
+    """
+    Return whether AUTO_ID_CACHE cannot go from `old` to `new`, from TiDB 6.4
+    on: with 1 the ids are made by another service.
+    """
+    return old != new and 1 in (old, new)
+
+
+def alter_options(
+    schema_editor: Any, old_model: type[Model], new_model: type[Model]
+) -> None:
+    """
+    Give the table of `new_model`, which has the options of `old_model`, the
+    options of `new_model`. What TiDB cannot alter is for :func:`rebuild`,
+    before any SQL has run.
+    """
+    old, new = option_values(old_model), option_values(new_model)
+    changed = [name for name in OPTION_NAMES if old.get(name) != new.get(name)]
+    if not _is_auto_increment(new_model._meta.auto_field) and cannot_alter_cache(
+        old.get("tidb_auto_id_cache"), new.get("tidb_auto_id_cache")
+    ):
+        # It has gone together with AUTO_INCREMENT, and means nothing any more.
+        changed.remove("tidb_auto_id_cache")
+    for name in changed:
+        if reason := _cannot_alter_option(schema_editor, name, old, new):
+            rebuild(schema_editor, new_model, f"Meta.{name}", reason)
+    table = schema_editor.quote_name(new_model._meta.db_table)
+    for name in changed:
+        # 0 stands for the server's default.
+        schema_editor.execute(
+            f"ALTER TABLE {table} {NUMBERS[name][0]} = {new.get(name, 0):d}"
+        )
+
+
+def _cannot_alter_option(
+    schema_editor: Any, name: str, old: dict[str, Any], new: dict[str, Any]
+) -> str | None:
+    if name == "tidb_clustered":
+        return "TiDB cannot change whether a primary key is clustered."
+    if name == "tidb_pre_split_regions":
+        return "TiDB splits a table into regions when it creates it."
+    if (
+        name == "tidb_auto_id_cache"
+        and cannot_alter_cache(old.get(name), new.get(name))
+        and schema_editor.connection.tidb_version >= (6, 4)
+    ):
+        return (
+            "TiDB cannot alter AUTO_ID_CACHE between 1 and another value "
+            f"({old.get(name, 'the default')} to {new.get(name, 'the default')})."
+        )
+    return None

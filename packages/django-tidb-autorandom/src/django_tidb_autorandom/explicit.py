@@ -1,0 +1,191 @@
+"""
+Ids that the client chooses for AUTO_RANDOM keys.
+
+TiDB refuses them unless ``allow_auto_random_explicit_insert`` is on in the
+session, and takes any that fits a BIGINT then: also one outside of the key's
+range, and one after which no id is left to draw (error 8059).
+https://docs.pingcap.com/tidb/stable/auto-random#explicit-insertion
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, NotSupportedError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.sql import InsertQuery
+from django.db.utils import DataError
+
+from django_tidb import is_tidb
+
+from .fields import BigAutoRandomField
+
+__all__ = ["EXPLICIT_ID_SHARE", "allow_explicit_ids", "check_write", "loading"]
+
+#: An explicit id that leaves less than the rest of the id space is warned about.
+EXPLICIT_ID_SHARE = 0.1
+
+_VARIABLE = "SESSION.allow_auto_random_explicit_insert"
+# The attribute of a connection in whose block it is.
+_PERMISSION = "_tidb_explicit_ids"
+
+
+class _Permission:
+    """The session variable of one connection, for the time of a block."""
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self.connection = connection
+        # The driver's connection that the variable has been switched on for:
+        # Django may connect anew inside the block.
+        self.switched_on: Any = None
+        self.before = 0
+
+    def take(self) -> None:
+        self.connection.ensure_connection()
+        if self.switched_on is self.connection.connection:
+            return
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"SELECT @@{_VARIABLE}")
+            (self.before,) = cursor.fetchone()
+            cursor.execute(f"SET @@{_VARIABLE} = 1")
+        self.switched_on = self.connection.connection
+
+    def give_back(self) -> None:
+        connection = self.connection
+        # A session that has ended took its variables along.
+        if self.switched_on is None or self.switched_on is not connection.connection:
+            return
+        # After an error in a transaction Django refuses statements.
+        needs_rollback = connection.needs_rollback
+        connection.needs_rollback = False
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET @@{_VARIABLE} = %s", [self.before])
+        except DatabaseError:
+            # Nobody may get this session with the variable switched on.
+            connection.close()
+        finally:
+            connection.needs_rollback = needs_rollback or connection.needs_rollback
+
+
+@contextmanager
+def _permission(connection: BaseDatabaseWrapper, now: bool) -> Iterator[None]:
+    if not is_tidb(connection) or getattr(connection, _PERMISSION, None):
+        if now and is_tidb(connection):
+            getattr(connection, _PERMISSION).take()
+        yield
+        return
+    permission = _Permission(connection)
+    if now:
+        permission.take()
+    setattr(connection, _PERMISSION, permission)
+    try:
+        yield
+    finally:
+        delattr(connection, _PERMISSION)
+        permission.give_back()
+
+
+@contextmanager
+def allow_explicit_ids(using: str | None = None) -> Iterator[None]:
+    """
+    Let the block insert rows with ids of its own into AUTO_RANDOM tables of
+    the database `using`, the default one if it is None.
+
+    Sets ``allow_auto_random_explicit_insert`` in this thread's session, and
+    restores it at the end, also after an error; a session that Django opens
+    inside the block gets it with its first such row. Blocks may be nested. On
+    other databases it does nothing.
+    """
+    with _permission(connections[using or DEFAULT_DB_ALIAS], now=True):
+        yield
+
+
+@contextmanager
+def loading(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """
+    Let fixtures bring their ids along. Unlike :func:`allow_explicit_ids` it
+    sets the variable with the first row that needs it.
+    """
+    with _permission(connection, now=False):
+        yield
+
+
+def check_write(query: Any, connection: BaseDatabaseWrapper) -> None:
+    """
+    Check the explicit ids in an InsertQuery or UpdateQuery of Django's before
+    it is sent.
+
+    Raises ``NotSupportedError`` if the session does not allow them, and
+    ``DataError`` for one outside of the key's range. Warns of one that uses up
+    more than :data:`EXPLICIT_ID_SHARE` of the id space.
+    """
+    field = query.get_meta().auto_field
+    if not isinstance(field, BigAutoRandomField):
+        return
+    if isinstance(query, InsertQuery):
+        if field not in query.fields:
+            return
+        values = [getattr(obj, field.attname) for obj in query.objs]
+    else:
+        values = [value for changed, _, value in query.values if changed == field]
+    values = [value for value in values if value is not None]
+    if not values:
+        return
+    _check_values(
+        field,
+        (value for value in values if not hasattr(value, "resolve_expression")),
+        connection,
+    )
+    if isinstance(query, InsertQuery):
+        _check_permission(field, values[0], connection)
+
+
+def _check_permission(
+    field: BigAutoRandomField, value: Any, connection: BaseDatabaseWrapper
+) -> None:
+    permission: _Permission | None = getattr(connection, _PERMISSION, None)
+    if permission is not None:
+        permission.take()
+        return
+    # The project may have set the variable by itself.
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT @@{_VARIABLE}")
+        if cursor.fetchone()[0]:
+            return
+    raise NotSupportedError(
+        f"{field.model._meta.label}.{field.name} is an AUTO_RANDOM key, whose ids "
+        f"TiDB draws; a row with the id {value!r} is refused. Leave the id out, or "
+        "insert the row in a block of "
+        f"django_tidb_autorandom.allow_explicit_ids(using={connection.alias!r})."
+    )
+
+
+def _check_values(
+    field: BigAutoRandomField, values: Iterable[Any], connection: BaseDatabaseWrapper
+) -> None:
+    shard_bits, range_bits = field.bits(connection)
+    largest = 2 ** (range_bits - 1) - 1
+    counters = 2 ** (range_bits - 1 - shard_bits) - 1
+    used, by = 0, None
+    for value in values:
+        number = field.get_prep_value(value)
+        if not 1 <= number <= largest:
+            raise DataError(
+                f"{field.model._meta.label}.{field.name} cannot have the id "
+                f"{value!r}: with a range of {range_bits} bits ids are from 1 to "
+                f"{largest}."
+            )
+        if number & counters > used:
+            used, by = number & counters, number
+    if used > counters * EXPLICIT_ID_SHARE:
+        warnings.warn(
+            f"The id {by} of {field.model._meta.label} uses up {used / counters:.1%} "
+            "of the ids that TiDB can draw for the table: it goes on above the "
+            "largest. When none is left, inserts fail with error 8059.",
+            RuntimeWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,127 @@
+"""
+The options of ``class Meta`` that say how TiDB makes a table's row ids:
+
+``tidb_auto_id_cache``
+    How many AUTO_INCREMENT ids each TiDB server takes at a time; 1 or more.
+    https://docs.pingcap.com/tidb/stable/auto-increment#cache-size-control
+``tidb_clustered``
+    Whether the rows are stored in the order of the primary key; True or False.
+    https://docs.pingcap.com/tidb/stable/clustered-indexes
+``tidb_shard_row_id_bits``
+    Spreads the rows of a table that is not clustered over 2**n places; 1 to 15.
+    https://docs.pingcap.com/tidb/stable/shard-row-id-bits
+``tidb_pre_split_regions``
+    Splits a new table into 2**n regions from the start; 1 to the shard bits.
+    https://docs.pingcap.com/tidb/stable/sql-statement-split-region
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.models import Model
+
+__all__ = [
+    "OPTION_NAMES",
+    "invalid_values",
+    "option_values",
+    "read_options",
+]
+
+#: Each number's keyword in SQL, and its largest value.
+NUMBERS: dict[str, tuple[str, int | None]] = {
+    "tidb_auto_id_cache": ("AUTO_ID_CACHE", None),
+    "tidb_shard_row_id_bits": ("SHARD_ROW_ID_BITS", 15),
+    "tidb_pre_split_regions": ("PRE_SPLIT_REGIONS", 15),
+}
+#: The names that ``class Meta`` accepts.
+OPTION_NAMES = (*NUMBERS, "tidb_clustered")
+
+
+def option_values(model: type[Model]) -> dict[str, Any]:
+    """Return the options that `model` has set."""
+    return {
+        name: value
+        for name in OPTION_NAMES
+        if (value := getattr(model._meta, name, None)) is not None
+    }
+
+
+def invalid_values(values: dict[str, Any]) -> dict[str, str]:
+    """Return what is wrong with which of the `values`: "must be ..."."""
+    wrong = {}
+    for name, value in values.items():
+        if name == "tidb_clustered":
+            if type(value) is not bool:
+                wrong[name] = "must be True or False"
+            continue
+        largest = NUMBERS[name][1]
+        if type(value) is not int or value < 1 or (largest and value > largest):
+            to = f"from 1 to {largest}" if largest else "of 1 or more"
+            wrong[name] = f"must be an integer {to}"
+    return wrong
+
+
+def table_options(model: type[Model], connection: BaseDatabaseWrapper) -> Iterable[str]:
+    """
+    Yield the table options that CREATE TABLE ends with.
+
+    Raises ValueError if one has a value that is not allowed.
+    """
+    values = option_values(model)
+    for name, must in invalid_values(values).items():
+        raise ValueError(
+            f"{model._meta.label}.Meta.{name} is {values[name]!r}; it {must}."
+        )
+    for name, (keyword, _) in NUMBERS.items():
+        if name in values:
+            yield f"{keyword} {values[name]}"
+
+
+def primary_key(model: type[Model], connection: BaseDatabaseWrapper) -> str:
+    """
+    Return CLUSTERED or NONCLUSTERED if ``Meta.tidb_clustered`` says so.
+
+    An AUTO_RANDOM key has to be CLUSTERED, whatever the server's
+    ``tidb_enable_clustered_index``.
+    """
+    from .fields import BigAutoRandomField
+
+    clustered = getattr(model._meta, "tidb_clustered", None)
+    if clustered is None:
+        if isinstance(model._meta.auto_field, BigAutoRandomField):
+            return "CLUSTERED"
+        return ""
+    return "CLUSTERED" if clustered else "NONCLUSTERED"
+
+
+_QUOTED = re.compile(r"'(?:[^'\\]|''|\\.)*'")
+
+
+def read_options(connection: BaseDatabaseWrapper, table: str) -> dict[str, Any]:
+    """
+    Return the options that `table` has in the database, by their names in
+    ``class Meta``; those that the server does not show are left out.
+
+    Raises ``DatabaseError`` if there is no such table.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(f"SHOW CREATE TABLE {connection.ops.quote_name(table)}")
+        create = _QUOTED.sub("", cursor.fetchone()[1])
+        cursor.execute(
+            "SELECT tidb_pk_type FROM information_schema.tables "
+            "WHERE table_schema = DATABASE() AND table_name = %s",
+            [table],
+        )
+        (pk_type,) = cursor.fetchone()
+    # Columns and indexes stand on lines of their own before the options.
+    options = create.rpartition("\n) ")[2]
+    found: dict[str, Any] = {"tidb_clustered": pk_type == "CLUSTERED"}
+    for name, (keyword, _) in NUMBERS.items():
+        if match := re.search(rf"\b{keyword}=(\d+)", options):
+            found[name] = int(match[1])
+    return found

@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.db import NotSupportedError, migrations, models
+from django.db.migrations.state import ProjectState
+from django.db.utils import DatabaseError, IntegrityError
+
+from django_tidb_autorandom import BigAutoRandomField
+
+from .utils import connection, show_create_table
+
+COUNTER = 2**58 - 1
+CASCADE = models.CASCADE
+
+
+class History:
+    """A model Author, a Book that refers to it, and what migrations make of them."""
+
+    def __init__(self, pk, **options):
+        self.state = ProjectState()
+        self.run(
+            migrations.CreateModel(
+                "Author",
+                [
+                    ("id", pk),
+                    ("name", models.CharField(max_length=20)),
+                    ("mentor", models.ForeignKey("self", CASCADE, null=True)),
+                ],
+                options=options,
+            ),
+            migrations.CreateModel(
+                "Book",
+                [
+                    ("id", models.BigAutoField(primary_key=True)),
+                    ("author", models.ForeignKey("Author", CASCADE)),
+                    ("others", models.ManyToManyField("Author", related_name="+")),
+                ],
+            ),
+        )
+
+    def __getitem__(self, name):
+        return self.state.apps.get_model("autorandom", name)
+
+    def run(self, *operations, collect_sql=False):
+        for operation in operations:
+            after = self.state.clone()
+            operation.state_forwards("autorandom", after)
+            with connection.schema_editor(collect_sql=collect_sql) as editor:
+                operation.database_forwards("autorandom", editor, self.state, after)
+            if not collect_sql:
+                self.state = after
+        return editor.collected_sql if collect_sql else None
+
+    def alter(self, field, name="id", **kwargs):
+        return self.run(migrations.AlterField("Author", name, field), **kwargs)
+
+    def drop(self):
+        with connection.cursor() as cursor:
+            cursor.execute("SET foreign_key_checks = 0")
+            for table in connection.introspection.table_names(cursor):
+                if re.match(r"autorandom_(author|book)", table):
+                    cursor.execute(f"DROP TABLE {connection.ops.quote_name(table)}")
+            cursor.execute("SET foreign_key_checks = 1")
+
+
+@pytest.fixture
+def history(transactional_db):
+    made = []
+
+    def make(pk, **options):
+        made.append(History(pk, **options))
+        return made[0]
+
+    yield make
+    for each in made:
+        each.drop()
+
+
+def fill(history):
+    Author, Book = history["Author"], history["Book"]
+    ann = Author.objects.create(name="ann")
+    bob = Author.objects.create(name="bob", mentor=ann)
+    book = Book.objects.create(author=bob)
+    book.others.add(ann, bob)
+    return ann.pk, bob.pk
+
+
+def check(history, ann, bob):
+    Author, Book = history["Author"], history["Book"]
+    rows = set(Author.objects.values_list("pk", "name", "mentor"))
+    assert rows == {(ann, "ann", None), (bob, "bob", ann)}
+    book = Book.objects.get()
+    assert book.author_id == bob
+    assert {author.pk for author in book.others.all()} == {ann, bob}
+    # What comes is above what was there, and refers to it as before.
+    mask = 2 ** (63 - 10) - 1
+    new = [Author.objects.create(name="new", mentor_id=bob) for _ in range(30)]
+    assert min(author.pk & mask for author in new) > max(ann & mask, bob & mask)
+    Book.objects.create(author=new[0]).others.add(new[1])
+    assert Author.objects.count() == 32
+    if connection.features.supports_foreign_keys:
+        for model, values in (
+            (Author, {"mentor_id": 99}),
+            (Book, {"author_id": 99}),
+            (Book.others.through, {"author_id": 99, "book_id": book.pk}),
+        ):
+            with pytest.raises(IntegrityError):
+                model.objects.create(**values)
+
+
+def is_set():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@SESSION.tidb_allow_remove_auto_inc")
+        return bool(cursor.fetchone()[0])
+
+
+@pytest.mark.parametrize("cache", [None, 1, 50])
+@pytest.mark.parametrize(
+    "pk", [models.AutoField, models.SmallAutoField, models.BigAutoField]
+)
+def test_from_auto_increment(history, pk, cache):
+    options = {"tidb_auto_id_cache": cache} if cache else {}
+    project = history(pk(primary_key=True), **options)
+    keys = fill(project)
+    project.alter(BigAutoRandomField(primary_key=True))
+    assert not is_set()
+    assert "AUTO_RANDOM(5) */" in show_create_table(project["Author"])
+    for name in ("Author", "Book"):
+        create = show_create_table(project[name])
+        assert re.search(r"`(mentor|author)_id` bigint", create)
+    if pk is not models.BigAutoField:
+        through = show_create_table(project["Book"].others.through)
+        assert re.search(r"`author_id` bigint", through)
+    check(project, *keys)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_an_empty_table(history):
+    project = history(models.AutoField(primary_key=True), tidb_auto_id_cache=1)
+    project.alter(BigAutoRandomField(primary_key=True, shard_bits=10))
+    assert project["Author"].objects.create(name="a").pk
+
+
+def test_of_another_column_name(history):
+    project = history(models.BigAutoField(primary_key=True))
+    keys = fill(project)
+    project.alter(BigAutoRandomField(primary_key=True, db_column="key"))
+    assert "`key` bigint" in show_create_table(project["Author"])
+    check(project, *keys)
+
+
+def test_shard_bits_are_raised(history):
+    project = history(BigAutoRandomField(primary_key=True, shard_bits=3))
+    keys = fill(project)
+    project.alter(BigAutoRandomField(primary_key=True, shard_bits=6, db_column="key"))
+    assert "`key` bigint" in show_create_table(project["Author"])
+    project.alter(BigAutoRandomField(primary_key=True, shard_bits=10, db_column="key"))
+    assert "AUTO_RANDOM(10) */" in show_create_table(project["Author"])
+    check(project, *keys)
+
+
+def test_what_is_the_same_for_the_database(history):
+    project = history(BigAutoRandomField(primary_key=True))
+    field = BigAutoRandomField(primary_key=True, verbose_name="key")
+    assert project.alter(field, collect_sql=True) == []
+
+
+def test_sql(history):
+    project = history(models.AutoField(primary_key=True), tidb_auto_id_cache=1)
+    fill(project)
+    sql = project.alter(BigAutoRandomField(primary_key=True), collect_sql=True)
+    modify = sql.index(
+        "ALTER TABLE `autorandom_author` MODIFY `id` bigint AUTO_INCREMENT NOT NULL;"
+    )
+    assert sql[-4:] == [
+        "SET @@SESSION.tidb_allow_remove_auto_inc = 1;",
+        "ALTER TABLE `autorandom_author` MODIFY COLUMN `id` bigint AUTO_RANDOM(5) "
+        "NOT NULL;",
+        "SET @@SESSION.tidb_allow_remove_auto_inc = 0;",
+        "ALTER TABLE `autorandom_author` AUTO_RANDOM_BASE = 3;",
+    ]
+    assert modify < len(sql) - 4
+    # Nothing has been changed.
+    assert "AUTO_INCREMENT" in show_create_table(project["Author"])
+
+
+def test_sql_of_a_table_that_is_not_there(history):
+    project = history(models.BigAutoField(primary_key=True))
+    project.drop()
+    assert len(project.alter(RANDOM, collect_sql=True)) == 3
+
+
+def test_the_variable_is_restored_after_an_error(history, monkeypatch):
+    project = history(models.BigAutoField(primary_key=True))
+    project.drop()
+    with pytest.raises(DatabaseError):
+        project.alter(BigAutoRandomField(primary_key=True))
+    assert not is_set()
+
+
+RANDOM = BigAutoRandomField(primary_key=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (
+            BigAutoRandomField(primary_key=True, shard_bits=6),
+            RANDOM,
+            "TiDB cannot lower the shard bits of AUTO_RANDOM from 6 to 5.",
+        ),
+        (
+            RANDOM,
+            models.BigAutoField(primary_key=True),
+            "TiDB cannot take AUTO_RANDOM from a column.",
+        ),
+        (
+            models.BigIntegerField(primary_key=True),
+            RANDOM,
+            "not of a BigIntegerField.",
+        ),
+        (
+            models.UUIDField(primary_key=True),
+            RANDOM,
+            "not of a UUIDField.",
+        ),
+        pytest.param(
+            RANDOM,
+            BigAutoRandomField(primary_key=True, range=54),
+            "TiDB cannot change the range of AUTO_RANDOM from 64 to 54.",
+            marks=pytest.mark.works("auto-random-range"),
+        ),
+        pytest.param(
+            models.AutoField(primary_key=True),
+            BigAutoRandomField(primary_key=True, javascript_safe=True),
+            "with a range of 64 only, not 54.",
+            marks=pytest.mark.works("auto-random-range"),
+        ),
+    ],
+)
+def test_refused(history, old, new, reason):
+    project = history(old)
+    before = show_create_table(project["Author"])
+    with pytest.raises(NotSupportedError, match=re.escape(reason)) as error:
+        project.alter(new)
+    assert str(error.value).startswith(
+        "The field 'id' of autorandom.Author cannot be changed in the table "
+        "'autorandom_author': "
+    )
+    assert show_create_table(project["Author"]) == before
+
+
+def test_refused_for_a_key_that_is_not_clustered(history):
+    project = history(models.AutoField(primary_key=True), tidb_clustered=False)
+    before = show_create_table(project["Author"])
+    with pytest.raises(NotSupportedError, match="primary key is NONCLUSTERED"):
+        project.alter(RANDOM)
+    assert show_create_table(project["Author"]) == before
+
+
+def test_the_cache_goes_with_auto_increment(history):
+    from django_tidb_autorandom.operations import AlterRowIdOptions
+
+    project = history(models.BigAutoField(primary_key=True), tidb_auto_id_cache=1)
+    project.alter(RANDOM)
+    project.run(AlterRowIdOptions("Author", {}))
+    check(project, *fill(project))

@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import re
+import warnings
+
+import pytest
+from django.core import serializers
+from django.core.management import call_command
+from django.db import DataError, NotSupportedError, connections, transaction
+from django.db.models import F
+from django.db.utils import DatabaseError, IntegrityError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from django_tidb_autorandom import allow_explicit_ids
+from django_tidb_autorandom.explicit import EXPLICIT_ID_SHARE, _check_values
+
+from .models import Comment, Concert, Event, Member, ShortEvent
+from .utils import connection
+
+COUNTER = 2**58 - 1
+
+
+def is_allowed():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@SESSION.allow_auto_random_explicit_insert")
+        return bool(cursor.fetchone()[0])
+
+
+INSERTS = {
+    "save": lambda: Event(pk=7).save(),
+    "force_insert": lambda: Event(pk=7).save(force_insert=True),
+    "create": lambda: Event.objects.create(pk=7),
+    "bulk_create": lambda: Event.objects.bulk_create([Event(), Event(pk=7)]),
+    "update_or_create": lambda: Event.objects.update_or_create(pk=7),
+    "get_or_create": lambda: Event.objects.get_or_create(pk=7),
+    "inherited": lambda: Concert.objects.create(pk=7),
+    "text": lambda: Event.objects.create(pk="7"),
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("insert", INSERTS.values(), ids=INSERTS)
+def test_refused(insert):
+    message = (
+        "autorandom.Event.id is an AUTO_RANDOM key, whose ids TiDB draws; a row with "
+        "the id 7 is refused. Leave the id out, or insert the row in a block of "
+        "django_tidb_autorandom.allow_explicit_ids(using='default')."
+    )
+    # One of them has the id as a text.
+    pattern = re.escape(message).replace("7", "'?7'?")
+    with pytest.raises(NotSupportedError, match=pattern), transaction.atomic():
+        insert()
+    assert not Event.objects.filter(pk=7).exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("insert", INSERTS.values(), ids=INSERTS)
+def test_allowed(insert):
+    with allow_explicit_ids():
+        assert is_allowed()
+        insert()
+    assert not is_allowed()
+    assert Event.objects.filter(pk=7).exists()
+
+
+@pytest.mark.django_db
+def test_other_writes_are_not_concerned():
+    event = Event.objects.create()
+    Comment.objects.create(event=event)
+    Comment.objects.update(event=event)
+    Event.objects.update(name="new")
+    event.save()
+    Event.objects.bulk_create([Event(), Event()])
+    assert Event.objects.count() == 3
+
+
+@pytest.mark.django_db
+def test_variable_that_the_project_sets():
+    with connection.cursor() as cursor:
+        cursor.execute("SET allow_auto_random_explicit_insert = 1")
+        Event.objects.create(pk=7)
+        with allow_explicit_ids():
+            Event.objects.create(pk=8)
+        assert is_allowed()
+        cursor.execute("SET allow_auto_random_explicit_insert = 0")
+    with pytest.raises(NotSupportedError):
+        Event.objects.create(pk=9)
+
+
+@pytest.mark.django_db
+def test_raw_sql_in_the_block():
+    with allow_explicit_ids("default"), connection.cursor() as cursor:
+        cursor.execute("INSERT INTO autorandom_event (id, name) VALUES (7, '')")
+    assert Event.objects.get().pk == 7
+
+
+@pytest.mark.django_db
+def test_restored_after_errors_and_nesting():
+    with pytest.raises(ZeroDivisionError), allow_explicit_ids():
+        with allow_explicit_ids():
+            Event.objects.create(pk=7)
+        assert is_allowed()
+        raise ZeroDivisionError
+    assert not is_allowed()
+    with pytest.raises(IntegrityError), transaction.atomic(), allow_explicit_ids():
+        Event.objects.create(pk=7)
+    assert not is_allowed()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_restored_in_a_broken_transaction():
+    with transaction.atomic():
+        with allow_explicit_ids():
+            # Without a savepoint of its own it marks the transaction.
+            with (
+                pytest.raises(ZeroDivisionError),
+                transaction.atomic(savepoint=False),
+            ):
+                Event.objects.create(pk=7)
+                raise ZeroDivisionError
+            assert connection.needs_rollback
+        assert connection.needs_rollback
+        with connection.connection.cursor() as cursor:
+            cursor.execute("SELECT @@SESSION.allow_auto_random_explicit_insert")
+            assert cursor.fetchone() == (0,)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_new_connection_in_the_block():
+    with allow_explicit_ids():
+        connection.close()
+        Event.objects.create(pk=7)
+        assert is_allowed()
+        connection.close()
+    assert connection.connection is None
+    assert not is_allowed()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_connection_that_breaks_in_the_block(tidb):
+    with (
+        pytest.raises(DatabaseError),
+        allow_explicit_ids(),
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("SELECT CONNECTION_ID()")
+        tidb.execute(f"KILL TIDB {cursor.fetchone()[0]:d}")
+        for _ in range(100):
+            cursor.execute("SELECT SLEEP(0.05)")
+    # It was closed rather than kept with the variable switched on.
+    assert connection.connection is None
+    connection.close()
+    assert not is_allowed()
+
+
+@pytest.mark.django_db(databases=["default", "sqlite"])
+def test_other_databases():
+    with allow_explicit_ids("sqlite"):
+        assert not is_allowed()
+        Event.objects.using("sqlite").create(pk=7)
+    Event.objects.using("sqlite").create(pk=-8)
+    assert connections["sqlite"].connection is not None
+
+
+# -- Fixtures
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("format", ["json", "jsonl", "xml"])
+def test_dumpdata_and_loaddata(tmp_path, format):
+    events = [Event.objects.create(name=str(n)) for n in range(3)]
+    Comment.objects.create(event=events[1])
+    concert = Concert.objects.create(name="live", place="here")
+    member = Member.objects.create()
+    fixture = tmp_path / f"rows.{format}"
+    call_command("dumpdata", "autorandom", format=format, output=str(fixture))
+    keys = set(Event.objects.values_list("pk", flat=True))
+    for model in (Comment, Concert, Event, Member):
+        model.objects.all().delete()
+    call_command("loaddata", str(fixture), verbosity=0)
+    assert not is_allowed()
+    assert set(Event.objects.values_list("pk", flat=True)) == keys
+    assert Comment.objects.get().event == events[1]
+    assert Concert.objects.get() == concert and Member.objects.get() == member
+
+
+@pytest.mark.django_db(transaction=True)
+def test_serialized_rollback():
+    keys = {Event.objects.create(name=str(n)).pk for n in range(3)}
+    # serialize_db_to_string() leaves out apps without migrations.
+    content = serializers.serialize("json", Event.objects.all())
+    Event.objects.all().delete()
+    connection.creation.deserialize_db_from_string(content)
+    assert set(Event.objects.values_list("pk", flat=True)) == keys
+    assert not is_allowed()
+
+
+@pytest.mark.django_db
+def test_fixtures_without_such_ids_set_nothing(django_assert_num_queries):
+    # Foreign keys off and on again, and nothing else.
+    with django_assert_num_queries(2), connection.constraint_checks_disabled():
+        pass
+
+
+@pytest.mark.django_db(transaction=True)
+def test_loaded_ids_never_collide(tmp_path):
+    # What is loaded lies just above what this server would draw next.
+    first = Event.objects.create().pk & COUNTER
+    with allow_explicit_ids():
+        loaded = Event.objects.bulk_create(
+            Event(pk=(shard << 58) + first + n)
+            for shard in range(32)
+            for n in range(1, 9)
+        )
+    top = max(event.pk & COUNTER for event in loaded)
+    new = [Event.objects.create().pk for _ in range(40)]
+    assert min(key & COUNTER for key in new) > top
+    assert Event.objects.count() == 1 + len(loaded) + len(new)
+
+
+# -- The range of ids
+
+
+@pytest.mark.works("auto-random-range")
+@pytest.mark.django_db
+@pytest.mark.parametrize("key", [0, -1, 2**53, 2**61, "9007199254740992"])
+def test_outside_the_range(key):
+    message = (
+        f"autorandom.ShortEvent.id cannot have the id {key!r}: with a range of 54 bits "
+        f"ids are from 1 to {2**53 - 1}."
+    )
+    with allow_explicit_ids():
+        with (
+            pytest.raises(DataError, match=re.escape(message)),
+            transaction.atomic(),
+        ):
+            ShortEvent.objects.create(pk=key)
+        ShortEvent.objects.create(pk=5)
+        with (
+            pytest.raises(DataError, match=re.escape(message)),
+            transaction.atomic(),
+        ):
+            ShortEvent.objects.update(id=key)
+        ShortEvent.objects.update(id=F("id") + 1)
+    assert ShortEvent.objects.get().pk == 6
+
+
+@pytest.mark.django_db
+def test_range_of_fixtures(tmp_path):
+    fixture = tmp_path / "rows.json"
+    fixture.write_text('[{"model": "autorandom.event", "pk": -3, "fields": {}}]')
+    with pytest.raises(DataError, match="cannot have the id -3"):
+        call_command("loaddata", str(fixture))
+
+
+@given(st.integers(min_value=1, max_value=2**63 - 1))
+def test_share_of_the_id_space(key):
+    field = Event._meta.pk
+    field.bits = lambda connection: (5, 64)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            _check_values(field, [key], connection)
+    finally:
+        del field.bits
+    used = (key % 2**58) / COUNTER
+    assert bool(caught) == (used > EXPLICIT_ID_SHARE)
+    if caught:
+        assert caught[0].category is RuntimeWarning
+        assert f"The id {key} of autorandom.Event uses up {used:.1%}" in str(
+            caught[0].message
+        )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_recovery_of_a_table_without_ids():
+    """What the documentation says about error 8059."""
+    with allow_explicit_ids(), pytest.warns(RuntimeWarning, match=r"100\.0% of"):
+        Event.objects.create(pk=COUNTER)
+    with pytest.raises(DatabaseError, match="8059"):
+        Event.objects.create()
+    Event.objects.filter(pk=COUNTER).delete()
+    with pytest.raises(DatabaseError, match="8059"):
+        Event.objects.create()
+    with connection.cursor() as cursor:
+        if connection.tidb_version >= (6, 1):
+            cursor.execute("ALTER TABLE autorandom_event FORCE AUTO_RANDOM_BASE = 1")
+        else:
+            cursor.execute("TRUNCATE TABLE autorandom_event")
+    assert Event.objects.create().pk & COUNTER < 100_000
