@@ -128,30 +128,34 @@ def test_parallel(app, tidb, method):
 
 
 def test_databases_are_kept(app, tidb):
+    # After a TransactionTestCase, the rows of migrations are gone for good.
+    labels = ("app.tests.CTests", "app.tests.DTests")
+    options = ("--parallel", "2", "--noinput", "--keepdb")
     for _ in range(2):
-        output = app.manage("test", "--parallel", "2", "--noinput", "--keepdb")
+        output = app.manage("test", *labels, *options)
         assert "OK" in output
     name = f"test_{app.name}"
     assert databases(app, tidb) == {name, f"{name}_1", f"{name}_2"}
     # With one more migration.
     app.write("app/models.py", MODELS + "    pages = models.IntegerField(default=1)\n")
     app.manage("makemigrations", "app")
-    output = app.manage("test", "--parallel", "2", "--noinput", "--keepdb")
+    output = app.manage("test", *labels, *options)
     assert "OK" in output
     assert databases(app, tidb) == {name, f"{name}_1", f"{name}_2"}
 
 
 def test_pytest_xdist(app, tidb):
-    app.write("pytest.ini", "[pytest]\nDJANGO_SETTINGS_MODULE = settings\n")
+    app.write("pytest.ini", "[pytest]\n")
+    arguments = "-n 2 --dist loadscope -p no:randomly --ds settings app/tests.py"
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadscope", "-q"]
-        + ["-p", "no:randomly", "app/tests.py"],
+        [sys.executable, "-m", "pytest", *arguments.split()],
         cwd=app.path,
         env={**os.environ, "PYTHONPATH": "."},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
+        timeout=600,
     )
     assert result.returncode == 0, result.stdout
     name = f"test_{app.name}"
