@@ -320,9 +320,26 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
                 super().execute(sql, params)
             return
         try:
-            rebuild(self, *found, error)
+            rebuild(self, *found, f"{error.args[1]}.")
         except ValueError:
             raise error from None
+
+    def rebuild_table(self, model: type[Model], clauses: str, reason: str) -> None:
+        """
+        Do by a new table what ALTER TABLE with these clauses cannot, for this
+        `reason`, a sentence. For plugins, which know beforehand.
+
+        Raises ``NotSupportedError``, before any change, if the table has rows
+        and OPTIONS["rebuild_tables"] does not allow it.
+        """
+        table = model._meta.db_table
+        if self.collect_sql:
+            self.collected_sql.append(
+                f"-- The table {table} is rebuilt for what is refused otherwise:"
+            )
+            self.execute(f"ALTER TABLE {self.quote_name(table)} {clauses}", None)
+        else:
+            rebuild(self, table, clauses, reason)
 
     # -- Columns
 
