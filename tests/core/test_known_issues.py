@@ -111,6 +111,9 @@ PROBES = {
     "check-constraint": refuses_row(
         "INSERT INTO t VALUES (-1)", "CREATE TABLE t (id INT, CHECK (id > 0))"
     ),
+    "check-constraint-tables": accepts(
+        "SELECT table_name FROM information_schema.tidb_check_constraints"
+    ),
     "alter-several": accepts(TABLE, "ALTER TABLE t ADD COLUMN a INT, ADD COLUMN b INT"),
     "drop-indexed-column": accepts(TABLE, "ALTER TABLE t DROP COLUMN s"),
     "add-column-unique": accepts(TABLE, "ALTER TABLE t ADD COLUMN a INT UNIQUE"),
@@ -140,6 +143,10 @@ PROBES = {
     "ttl": accepts("CREATE TABLE t (d DATETIME) TTL = d + INTERVAL 1 DAY"),
     "default-functions": accepts("CREATE TABLE t (a DOUBLE DEFAULT (PI()))"),
     "default-uuid": accepts("CREATE TABLE t (a VARCHAR(36) DEFAULT (UUID()))"),
+    "force-auto-increment": accepts(
+        "CREATE TABLE t (a BIGINT AUTO_INCREMENT PRIMARY KEY)",
+        "ALTER TABLE t FORCE AUTO_INCREMENT = 1",
+    ),
     "default-json-functions": accepts(
         "CREATE TABLE t (a JSON DEFAULT (JSON_OBJECT()))"
     ),

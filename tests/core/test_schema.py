@@ -1,8 +1,17 @@
 from __future__ import annotations
 
 import pytest
-from django.db import IntegrityError, connection, models
-from django.test.utils import isolate_apps
+from django.db import (
+    DatabaseError,
+    IntegrityError,
+    OperationalError,
+    connection,
+    models,
+)
+from django.db.models.functions import Lower
+from django.test.utils import CaptureQueriesContext, isolate_apps
+
+from .models import check
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -176,3 +185,262 @@ def test_rename_field(created):
     with connection.cursor() as cursor:
         cursor.execute("SELECT title FROM core_tag")
         assert cursor.fetchall() == (("kept",),)
+
+
+# -- One statement per table
+
+
+@pytest.fixture
+def statements():
+    """A function that returns the DDL that a function of a schema editor sends."""
+
+    def capture(function):
+        with (
+            CaptureQueriesContext(connection) as context,
+            connection.schema_editor() as editor,
+        ):
+            function(editor)
+        return [
+            query["sql"]
+            for query in context.captured_queries
+            if query["sql"].startswith(("ALTER", "CREATE", "DROP", "RENAME", "SET"))
+        ]
+
+    return capture
+
+
+@pytest.fixture
+def bay_and_item():
+    with isolate_apps("tests.core"):
+
+        class Bay(models.Model):
+            class Meta:
+                app_label = "core"
+
+        class Item(models.Model):
+            bay = models.ForeignKey(Bay, models.CASCADE, related_name="+")
+            parent = models.ForeignKey("self", models.CASCADE, null=True)
+            others = models.ManyToManyField(Bay, related_name="+")
+            name = models.CharField(max_length=9, db_index=True)
+            code = models.CharField(max_length=9, unique=True, db_comment="50% 'off'")
+
+            class Meta:
+                app_label = "core"
+                db_table_comment = "it's 100%"
+                unique_together = [("bay", "name")]
+                indexes = [
+                    models.Index(fields=["code", "name"], name="slot_code_name"),
+                    models.Index(Lower("name"), name="slot_lower"),
+                ]
+                constraints = [
+                    models.CheckConstraint(
+                        **{check: models.Q(name__contains="%")}, name="slot_check"
+                    ),
+                    models.UniqueConstraint(Lower("code"), name="slot_unique_lower"),
+                ]
+
+        yield Bay, Item
+    with connection.cursor() as cursor:
+        cursor.execute("SET foreign_key_checks = 0")
+        for table in ("core_item_others", "core_item", "core_bay", "core_rack"):
+            cursor.execute(f"DROP TABLE IF EXISTS {table}")
+        cursor.execute("SET foreign_key_checks = 1")
+
+
+def definition(table):
+    with connection.cursor() as cursor:
+        cursor.execute(f"SHOW CREATE TABLE {table}")
+        return cursor.fetchone()[1]
+
+
+@pytest.mark.works("expression-index")
+def test_create_model_in_one_statement(bay_and_item, statements):
+    Bay, Item = bay_and_item
+    sent = statements(lambda editor: list(map(editor.create_model, (Bay, Item))))
+    assert [sql.split(" (")[0] for sql in sent] == [
+        "CREATE TABLE `core_bay`",
+        "CREATE TABLE `core_item`",
+        "CREATE TABLE `core_item_others`",
+    ]
+    text = definition("core_item")
+    for part in ("slot_code_name", "slot_lower", "slot_unique_lower", "_uniq"):
+        assert part in text
+    assert "COMMENT='it''s 100%'" in text
+    assert "COMMENT '50% ''off'''" in text
+    if connection.features.supports_foreign_keys:
+        assert text.count("FOREIGN KEY") == 2
+        assert definition("core_item_others").count("FOREIGN KEY") == 2
+    if connection.features.supports_table_check_constraints:
+        assert "'%%'" not in text
+
+
+@pytest.mark.works("foreign-key")
+def test_forward_reference(bay_and_item, statements):
+    Bay, Item = bay_and_item
+    sent = statements(lambda editor: list(map(editor.create_model, (Item, Bay))))
+    assert [sql.split(" (")[0] for sql in sent] == [
+        "CREATE TABLE `core_item`",
+        "CREATE TABLE `core_item_others`",
+        "CREATE TABLE `core_bay`",
+    ]
+    with pytest.raises(IntegrityError):
+        Item.objects.create(bay_id=1, code="a")
+
+
+@pytest.mark.works("foreign-key")
+def test_forward_reference_that_stays_one(bay_and_item):
+    _, Item = bay_and_item
+    with (
+        pytest.raises(OperationalError, match=r"'core_item.*'core_bay'"),
+        connection.schema_editor() as editor,
+    ):
+        editor.create_model(Item)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@foreign_key_checks")
+        assert cursor.fetchone() == (1,)
+
+
+@pytest.mark.works("foreign-key")
+def test_foreign_key_checks_after_an_error(bay_and_item):
+    Bay, Item = bay_and_item
+    Item._meta.get_field("name").max_length = 99999
+    with pytest.raises(DatabaseError), connection.schema_editor() as editor:
+        editor.create_model(Item)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@foreign_key_checks")
+        assert cursor.fetchone() == (1,)
+        # A session that had them off keeps them off.
+        cursor.execute("SET foreign_key_checks = 0")
+        Item._meta.get_field("name").max_length = 9
+        with connection.schema_editor() as editor:
+            editor.create_model(Item)
+            editor.create_model(Bay)
+        cursor.execute("SELECT @@foreign_key_checks")
+        assert cursor.fetchone() == (0,)
+        cursor.execute("SET foreign_key_checks = 1")
+
+
+@pytest.mark.works("foreign-key")
+def test_sqlmigrate_of_a_forward_reference(bay_and_item):
+    Bay, Item = bay_and_item
+    with connection.schema_editor(collect_sql=True) as editor:
+        editor.create_model(Item)
+        editor.create_model(Bay)
+    collected = editor.collected_sql
+    assert collected[0] == "SET foreign_key_checks = 0;"
+    assert collected[2] == "SET foreign_key_checks = 1;"
+    with connection.cursor() as cursor:
+        for sql in collected:
+            cursor.execute(sql)
+    assert "FOREIGN KEY" in definition("core_item")
+
+
+@pytest.mark.works("foreign-key")
+def test_reference_of_another_type():
+    # The server would find fault with the other table.
+    with isolate_apps("tests.core"):
+
+        class Bay(models.Model):
+            code = models.CharField(max_length=9)
+
+            class Meta:
+                app_label = "core"
+
+        class Item(models.Model):
+            bay = models.ForeignKey(Bay, models.CASCADE, to_field="code")
+
+            class Meta:
+                app_label = "core"
+
+        with (
+            pytest.raises(OperationalError, match=r"Item\.bay.*Bay\.code.*unique"),
+            connection.schema_editor() as editor,
+        ):
+            editor.create_model(Item)
+
+
+@pytest.mark.works("foreign-key")
+def test_rename_after_an_inline_create(bay_and_item):
+    # In one migration, so that nothing may be deferred under an old name.
+    Bay, Item = bay_and_item
+    old = Item._meta.get_field("bay")
+    new = models.ForeignKey(Bay, models.CASCADE, related_name="+", db_column="rack_id")
+    new.set_attributes_from_name("bay")
+    new.model = Item
+    with connection.schema_editor() as editor:
+        editor.create_model(Bay)
+        editor.create_model(Item)
+        editor.alter_db_table(Bay, "core_bay", "core_rack")
+        Bay._meta.db_table = "core_rack"
+        editor.alter_field(Item, old, new, strict=True)
+    text = definition("core_item")
+    assert "(`rack_id`) REFERENCES `core_rack` (`id`)" in text
+    assert "`bay_id`" not in text
+
+
+@pytest.mark.works("alter-several")
+@pytest.mark.works("foreign-key")
+def test_added_one_to_one_field_takes_two_statements(created, statements):
+    class Tag(models.Model):
+        class Meta:
+            app_label = "core"
+
+    class Note(models.Model):
+        class Meta:
+            app_label = "core"
+
+    created(Tag, Note)
+    field = models.OneToOneField(Tag, models.CASCADE, null=True)
+    field.set_attributes_from_name("tag")
+    field.model = Note
+    sent = statements(lambda editor: editor.add_field(Note, field))
+    assert len(sent) == 2
+    assert "ADD COLUMN" in sent[0]
+    assert "UNIQUE" in sent[1]
+    assert "FOREIGN KEY" in sent[1]
+
+
+def test_alter_type_and_null_in_one_statement(created, statements):
+    class Tag(models.Model):
+        name = models.IntegerField(null=True, db_comment="kept")
+
+        class Meta:
+            app_label = "core"
+
+    created(Tag)
+    new = models.BigIntegerField(db_comment="kept")
+    new.set_attributes_from_name("name")
+    new.model = Tag
+    sent = statements(
+        lambda editor: editor.alter_field(Tag, Tag._meta.get_field("name"), new)
+    )
+    assert len(sent) == 1
+    assert "`name` bigint NOT NULL COMMENT 'kept'" in definition("core_tag")
+
+
+def test_alteration_that_fails_leaves_the_table_as_it_was(created):
+    class Tag(models.Model):
+        name = models.CharField(max_length=5, db_index=True)
+
+        class Meta:
+            app_label = "core"
+
+    created(Tag)
+    Tag.objects.bulk_create([Tag(name="x"), Tag(name="x")])
+    before = definition("core_tag")
+    new = models.CharField(max_length=9, unique=True, null=True, db_column="title")
+    new.set_attributes_from_name("name")
+    new.model = Tag
+    # The column is renamed and changed before the unique index is refused.
+    for _ in range(2):
+        with (
+            pytest.raises(IntegrityError, match="1062"),
+            connection.schema_editor() as editor,
+        ):
+            editor.alter_field(Tag, Tag._meta.get_field("name"), new)
+        after = definition("core_tag")
+        assert sorted(after.split(",\n")) == sorted(before.split(",\n"))
+    Tag.objects.filter(pk=Tag.objects.last().pk).update(name="y")
+    with connection.schema_editor() as editor:
+        editor.alter_field(Tag, Tag._meta.get_field("name"), new)
+    assert "`title` varchar(9)" in definition("core_tag")

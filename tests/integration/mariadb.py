@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import MySQLdb
-
 # Seconds. Making the data directory and starting take one on an idle machine.
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 10.0
@@ -55,6 +53,9 @@ class MariaDB:
     @contextmanager
     def cursor(self) -> Iterator[Any]:
         """Yield a cursor of a connection of its own."""
+        # Not everybody who starts a server has the driver.
+        import MySQLdb
+
         connection = MySQLdb.connect(
             unix_socket=self.settings["HOST"],
             user=self.settings["USER"],

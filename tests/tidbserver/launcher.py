@@ -281,7 +281,7 @@ def _from_tiup(release: Release, explicit: bool) -> Binary | None:
 
 
 def _from_cache_or_build(release: Release, explicit: bool) -> Binary:
-    cache = _cache_directory()
+    cache = cache_directory()
     binary = cache / release.binary_name
     try:
         if not binary.exists():
@@ -296,7 +296,8 @@ def _from_cache_or_build(release: Release, explicit: bool) -> Binary:
     )
 
 
-def _cache_directory() -> Path:
+def cache_directory() -> Path:
+    """Return the folder for what is made once per user; it may not exist yet."""
     base = os.environ.get("XDG_CACHE_HOME") or ""
     # The XDG specification has relative paths ignored.
     root = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, NotSupportedError
 from django.utils.functional import cached_property
 
@@ -22,6 +23,7 @@ from django.db.backends.mysql.base import (  # noqa: E402
     DatabaseWrapper as MySQLDatabaseWrapper,
 )
 
+from .creation import DatabaseCreation  # noqa: E402
 from .features import DatabaseFeatures  # noqa: E402
 from .introspection import DatabaseIntrospection  # noqa: E402
 from .operations import DatabaseOperations  # noqa: E402
@@ -102,6 +104,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         "iendswith": "LIKE LOWER(CONCAT('%%', {}))",
     }
 
+    creation_class = DatabaseCreation
     SchemaEditorClass = DatabaseSchemaEditor
     features_class = DatabaseFeatures
     introspection_class = DatabaseIntrospection
@@ -112,7 +115,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
     # connections of their own, which need not ask again.
     _versions: ClassVar[dict[tuple[Any, ...], TiDBVersion]] = {}
 
-    @cached_property
+    @property
     def tidb_options(self) -> dict[str, Any]:
         """
         The options of this backend and its plugins that OPTIONS has set.
@@ -120,6 +123,14 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         names = {*_OPTIONS, *(n for p in plugins.get_plugins() for n in p.options)}
         options = self.settings_dict["OPTIONS"]
         return {name: options[name] for name in names & options.keys()}
+
+    @cached_property
+    def tidb_dropped_defaults(self) -> dict[Any, bool]:
+        """
+        Whether ``drop_unsupported_db_defaults`` leaves out the ``db_default``
+        of a field, as far as it has been found out.
+        """
+        return {}
 
     def get_connection_params(self) -> dict[str, Any]:
         """
@@ -131,6 +142,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         params: dict[str, Any] = super().get_connection_params()
         for name in self.tidb_options:
             del params[name]
+        self._check_options()
         # Django 4.2 asks for utf8, which newer client libraries call utf8mb3,
         # a name that TiDB before 7.5 does not know.
         if "charset" not in self.settings_dict["OPTIONS"]:
@@ -140,6 +152,25 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
             f"DATABASES[{self.alias!r}]['OPTIONS']",
             pymysql=Database.__name__ == "pymysql",
         )
+
+    def _check_options(self) -> None:
+        where = f"DATABASES[{self.alias!r}]['OPTIONS']"
+        options = self.tidb_options
+        tables = options.get("rebuild_tables", False)
+        if type(tables) is not bool and not (
+            isinstance(tables, list | tuple | set | frozenset)
+            and all(isinstance(table, str) for table in tables)
+        ):
+            raise ImproperlyConfigured(
+                f"{where}['rebuild_tables'] is {tables!r}; it must be True, False or a "
+                "list of the names of tables."
+            )
+        drop = options.get("drop_unsupported_db_defaults", False)
+        if type(drop) is not bool:
+            raise ImproperlyConfigured(
+                f"{where}['drop_unsupported_db_defaults'] is {drop!r}; it must be True "
+                "or False."
+            )
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """
@@ -222,6 +253,37 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
 
     def get_database_version(self) -> tuple[int, ...]:
         return self.tidb_version.release
+
+    @contextmanager
+    def session_variables(self, **values: Any) -> Iterator[None]:
+        """
+        Give variables of this session other values for the length of a block,
+        and then the ones that they had, also after an error and within a
+        broken transaction.
+
+        The names must be those of server variables. Raises what the server
+        answers to one that it does not know.
+        """
+        self.ensure_connection()
+        connection = self.connection
+
+        def assign(changes: dict[str, Any]) -> None:
+            if changes:
+                assignments = ", ".join(f"@@{name} = %s" for name in changes)
+                with self.wrap_database_errors, connection.cursor() as cursor:
+                    cursor.execute(f"SET {assignments}", list(changes.values()))
+
+        with self.wrap_database_errors, connection.cursor() as cursor:
+            cursor.execute("SELECT " + ", ".join(f"@@{name}" for name in values))
+            before = dict(zip(values, cursor.fetchone(), strict=True))
+        changes = {n: value for n, value in values.items() if value != before[n]}
+        assign(changes)
+        try:
+            yield
+        finally:
+            # A new connection has the values that it should have.
+            if self.connection is connection:
+                assign({name: before[name] for name in changes})
 
     @cached_property
     def tidb_variables(self) -> dict[str, str]:

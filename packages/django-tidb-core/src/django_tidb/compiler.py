@@ -8,38 +8,135 @@ the same project never look at it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+from django.core.exceptions import FieldError
 from django.db.backends.mysql import compiler as mysql
+from django.db.models import Subquery
+from django.db.models.expressions import Ref
+from django.db.models.lookups import IsNull
+from django.db.models.sql import AND, OR, Query
+from django.db.models.sql.where import WhereNode
 
 from .plugins import get_plugins
 
 
-class SQLCompiler(mysql.SQLCompiler):
+class AsTiDBMixin:
     def compile(self, node: Any) -> tuple[str, Any]:
         as_tidb = getattr(node, "as_tidb", None)
         if as_tidb is None:
-            return super().compile(node)
-        return as_tidb(self, self.connection)
+            return super().compile(node)  # type: ignore[misc]
+        return as_tidb(self, self.connection)  # type: ignore[attr-defined]
 
 
-class SQLInsertCompiler(SQLCompiler, mysql.SQLInsertCompiler):
+class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
+    having: Any
+
+    def pre_sql_setup(self, with_col_aliases: bool = False) -> tuple[Any, Any, Any]:
+        extra_select, order_by, group_by = super().pre_sql_setup(
+            with_col_aliases=with_col_aliases
+        )
+        if self.having is not None:
+            self.having = self._with_outer_columns(self.having)
+        if self.query.distinct and not self.query.combinator:
+            extra_select, order_by = self._with_order_aliases(extra_select, order_by)
+            self.has_extra_select = bool(extra_select)
+        return extra_select, order_by, group_by
+
+    def _with_outer_columns(self, having: Any) -> Any:
+        """
+        Return `having` with a condition that is always true added for each
+        column to which a subquery in it refers: TiDB finds such a column only
+        if it stands outside of the subquery as well (error 1054).
+
+        https://github.com/pingcap/tidb/issues/45181
+        """
+        columns = {
+            column: None
+            for column in _outer_columns(having)
+            if column.alias in self.query.alias_map
+        }
+        always = [
+            WhereNode([IsNull(column, True), IsNull(column, False)], OR)
+            for column in columns
+        ]
+        return WhereNode([having, *always], AND) if always else having
+
+    def _with_order_aliases(
+        self, extra_select: list[Any], order_by: list[Any]
+    ) -> tuple[list[Any], list[Any]]:
+        """
+        Return what a SELECT DISTINCT selects in addition and is ordered by,
+        with names for the subqueries in it: TiDB does not see that they are
+        among what is selected (error 3065).
+
+        https://docs.pingcap.com/tidb/stable/sql-mode
+        """
+        named_order = []
+        for number, (order, (sql, params, is_ref)) in enumerate(order_by, 1):
+            if not isinstance(order.expression, Ref) and any(_subqueries(order)):
+                name = f"__order{number}"
+                extra_select = [e for e in extra_select if e[0] is not order]
+                extra_select.append(
+                    (order.expression, self.compile(order.expression), name)
+                )
+                order = order.copy()
+                order.set_source_expressions([Ref(name, order.expression)])
+                sql, params = self.compile(order)
+            named_order.append((order, (sql, params, is_ref)))
+        return extra_select, named_order
+
+
+def _subqueries(node: Any) -> Iterator[Any]:
+    if isinstance(node, (Query, Subquery)):
+        yield node
+        return
+    for child in node.get_source_expressions():
+        if child is not None:
+            yield from _subqueries(child)
+
+
+def _outer_columns(node: Any) -> Iterator[Any]:
+    for subquery in _subqueries(node):
+        yield from subquery.get_external_cols()
+
+
+class PluginWriteMixin:
     def as_sql(self) -> Any:
         for plugin in get_plugins():
-            plugin.write(self.query, self.connection)
-        return super().as_sql()
+            plugin.write(self.query, self.connection)  # type: ignore[attr-defined]
+        return super().as_sql()  # type: ignore[misc]
 
 
-class SQLDeleteCompiler(SQLCompiler, mysql.SQLDeleteCompiler):
+class SQLInsertCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLInsertCompiler):
     pass
 
 
-class SQLUpdateCompiler(SQLCompiler, mysql.SQLUpdateCompiler):
-    def as_sql(self) -> Any:
-        for plugin in get_plugins():
-            plugin.write(self.query, self.connection)
-        return super().as_sql()
+class SQLDeleteCompiler(AsTiDBMixin, mysql.SQLDeleteCompiler):
+    pass
 
 
-class SQLAggregateCompiler(SQLCompiler, mysql.SQLAggregateCompiler):
+class SQLUpdateCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLUpdateCompiler):
+    def pre_sql_setup(self) -> None:
+        super().pre_sql_setup()
+        self._is_set_up = True
+
+    def get_order_by(self) -> list[Any]:
+        order_by = super().get_order_by()
+        # Later it is the order of the UPDATE. Django's MySQL backend leaves
+        # that out on this error, but overlooks columns of other tables within
+        # expressions.
+        if getattr(self, "_is_set_up", False):
+            table = self.query.get_meta().db_table
+            for order, _ in order_by:
+                for column in self.query._gen_cols([order]):
+                    if column.alias != table:
+                        raise FieldError(
+                            f"UPDATE of {table!r} cannot be ordered by {column!r}."
+                        )
+        return order_by
+
+
+class SQLAggregateCompiler(AsTiDBMixin, mysql.SQLAggregateCompiler):
     pass

@@ -1,10 +1,17 @@
-"""Forms of Django's database functions that TiDB understands."""
+"""Forms of Django's expressions that TiDB understands."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from django.db.models.functions import Chr
+from django.db import NotSupportedError, models
+from django.db.models import expressions
+from django.db.models.expressions import CombinedExpression, DurationExpression
+from django.db.models.fields.json import HasKeyLookup, KeyTransform
+from django.db.models.functions import Cast, Chr, Greatest, Least, Round
+
+from .defaults import default_sql
 
 # CHAR() takes the bytes of a character as one number. MySQL's form counts on
 # the character set utf16, which TiDB does not have, so this is UTF-8:
@@ -27,6 +34,139 @@ def chr_as_tidb(self: Chr, compiler: Any, connection: Any) -> tuple[str, Any]:
     return _UTF8.format(n=f"({sql})"), (*params,) * _UTF8.count("{n}")
 
 
+def round_as_tidb(self: Round, compiler: Any, connection: Any) -> tuple[str, Any]:
+    # An integer is rounded as a double: half of them to the even neighbour,
+    # unlike on MySQL, and large ones to something else entirely.
+    # https://docs.pingcap.com/tidb/stable/numeric-functions-and-operators
+    if not isinstance(self.output_field, models.IntegerField):
+        return self.as_sql(compiler, connection)
+    number, precision = self.get_source_expressions()
+    number_sql, number_params = compiler.compile(number)
+    precision_sql, precision_params = compiler.compile(precision)
+    unsigned = self.output_field.get_internal_type().startswith("Positive")
+    return (
+        f"CAST(ROUND(CAST({number_sql} AS DECIMAL(65, 0)), {precision_sql}) "
+        f"AS {'UNSIGNED' if unsigned else 'SIGNED'})",
+        (*number_params, *precision_params),
+    )
+
+
+# A backslash and what it escapes in the text of a JSON value.
+_ESCAPE = re.compile(
+    r"\\(?:u(?P<high>d[89ab][0-9a-f]{2})\\u(?P<low>d[c-f][0-9a-f]{2})|.)", re.DOTALL
+)
+
+
+def _path_for_tidb(path: str) -> str:
+    """
+    Return a JSON path with the characters beyond U+FFFF in place of pairs of
+    escapes, which make TiDB fail with error 1105.
+
+    https://github.com/pingcap/tidb/issues/61091
+    """
+
+    def character(match: re.Match[str]) -> str:
+        if match["high"] is None:
+            return match[0]
+        pair = bytes.fromhex(match["high"] + match["low"])
+        return pair.decode("utf-16-be")
+
+    return _ESCAPE.sub(character, path)
+
+
+def key_transform_as_tidb(
+    self: KeyTransform, compiler: Any, connection: Any
+) -> tuple[str, Any]:
+    sql, params = self.as_mysql(compiler, connection)
+    *others, path = params
+    return sql, (*others, _path_for_tidb(path))
+
+
+def has_key_as_tidb(
+    self: HasKeyLookup, compiler: Any, connection: Any
+) -> tuple[str, Any]:
+    sql, params = self.as_mysql(compiler, connection)
+    # For each key the same parameters of the left-hand side, and its path.
+    keys = self.rhs if isinstance(self.rhs, (list, tuple)) else [self.rhs]
+    each = len(params) // len(keys) if keys else 1
+    return sql, tuple(
+        param if number % each else _path_for_tidb(param)
+        for number, param in enumerate(params, 1)
+    )
+
+
+def duration_as_tidb(
+    self: DurationExpression, compiler: Any, connection: Any
+) -> tuple[str, Any]:
+    # An INTERVAL can be added, but not multiplied; a duration is a number of
+    # microseconds in any case.
+    # https://docs.pingcap.com/tidb/stable/date-and-time-functions
+    numbers = (
+        models.DecimalField,
+        models.DurationField,
+        models.FloatField,
+        models.IntegerField,
+    )
+    if self.connector not in (self.MUL, self.DIV) or not all(
+        isinstance(side._output_field_or_none, numbers) for side in (self.lhs, self.rhs)
+    ):
+        return self.as_sql(compiler, connection)
+    sql, params = CombinedExpression.as_sql(self, compiler, connection)
+    return f"CAST({sql} AS SIGNED)", params
+
+
+def extreme_as_tidb(
+    self: Greatest | Least, compiler: Any, connection: Any
+) -> tuple[str, Any]:
+    # COALESCE() of a time and a parameter is a text, and then so is the
+    # greatest of them.
+    output = self.output_field
+    if not isinstance(output, (models.DateField, models.TimeField)):
+        return self.as_sql(compiler, connection)
+    times = self.copy()
+    times.set_source_expressions(
+        [Cast(source, output) for source in self.get_source_expressions()]
+    )
+    sql, params = times.as_sql(compiler, connection)
+    return f"CAST({sql} AS {output.cast_db_type(connection)})", params
+
+
+def any_value_as_tidb(self: Any, compiler: Any, connection: Any) -> tuple[str, Any]:
+    # In a larger expression, ANY_VALUE() is refused with error 1055:
+    # https://github.com/pingcap/tidb/issues/65334
+    return self.as_sql(compiler, connection, function="MIN")
+
+
+def database_default_as_tidb(
+    self: Any, compiler: Any, connection: Any
+) -> tuple[str, Any]:
+    # A column whose DEFAULT the option has left out gets its value from here.
+    if connection.tidb_options.get("drop_unsupported_db_defaults"):
+        field, editor = self.output_field, connection.SchemaEditorClass(connection)
+        if field not in connection.tidb_dropped_defaults:
+            try:
+                default_sql(field, editor)
+            except NotSupportedError:
+                connection.tidb_dropped_defaults[field] = True
+            else:
+                connection.tidb_dropped_defaults[field] = False
+        if connection.tidb_dropped_defaults[field]:
+            return compiler.compile(self.expression)
+    return self.as_sql(compiler, connection)
+
+
 def register_functions() -> None:
-    """Give the functions their ``as_tidb``, which only TiDB connections use."""
+    """Give the expressions their ``as_tidb``, which only TiDB connections use."""
     Chr.as_tidb = chr_as_tidb
+    DurationExpression.as_tidb = duration_as_tidb
+    Greatest.as_tidb = extreme_as_tidb
+    HasKeyLookup.as_tidb = has_key_as_tidb
+    KeyTransform.as_tidb = key_transform_as_tidb
+    Least.as_tidb = extreme_as_tidb
+    Round.as_tidb = round_as_tidb
+    # Django has it from 5.0.
+    if database_default := getattr(expressions, "DatabaseDefault", None):
+        database_default.as_tidb = database_default_as_tidb
+    # Django has it from 6.0.
+    if any_value := getattr(models, "AnyValue", None):
+        any_value.as_tidb = any_value_as_tidb

@@ -1,17 +1,67 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import logging
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from django.db import DatabaseError
+import django
+from django.db import DatabaseError, NotSupportedError, OperationalError
+from django.db.backends.ddl_references import Statement
 from django.db.backends.mysql.schema import (
     DatabaseSchemaEditor as MySQLDatabaseSchemaEditor,
 )
 from django.db.models import Field, Model
 
+from .defaults import (
+    compiled_default,
+    default_sql,
+    has_default,
+    without_default,
+)
 from .known_issues import KNOWN_ISSUES
 from .plugins import get_plugins
+from .rebuild import TableDefinition, read_definition, rebuild, recover
+
+logger = logging.getLogger("django.db.backends.schema")
+
+# What adds to a table starts with this, and what follows can stand in CREATE
+# TABLE just as well. Django's statements for indexes say the same.
+_ADD = "ALTER TABLE %(table)s ADD "
+_INDEXES = {
+    MySQLDatabaseSchemaEditor.sql_create_index: (
+        f"{_ADD}INDEX %(name)s (%(columns)s)%(extra)s"
+    ),
+    MySQLDatabaseSchemaEditor.sql_create_unique_index: (
+        f"{_ADD}UNIQUE INDEX %(name)s (%(columns)s)"
+    ),
+}
+
+
+def _clause(statement: Statement) -> str | None:
+    """Return what a statement adds to a table; None if it does otherwise."""
+    template = _INDEXES.get(statement.template, statement.template)
+    if not template.startswith(_ADD):
+        return None
+    return template.removeprefix(_ADD) % statement.parts
+
+
+_ALTER_TABLE = re.compile(r"ALTER TABLE `((?:[^`]|``)+)` (.+)", re.DOTALL)
+
+_MODIFY = re.compile(r"ALTER TABLE `(?:[^`]|``)+` MODIFY ")
+
+# What the server answers to an ALTER TABLE that it has not implemented: in
+# general, for a default that each row would have to compute for itself, and
+# for columns that are generated or that others are generated from.
+_REFUSED = (8200, 1674, 3106, 3108)
+
+# Finished SQL is sent without parameters, so that its percent signs stay as
+# they are. Before Django 5.0 values are quoted with their percent signs
+# doubled, which an empty tuple of parameters undoes.
+_FINISHED: Any = None if django.VERSION >= (5, 0) else ()
 
 
 class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
@@ -19,17 +69,149 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
     # https://github.com/pingcap/tidb/issues/45474
     sql_create_column_inline_fk = None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.deferred_sql: list[Any] = []
+        self._last_statement: tuple[str, Any] | None = None
+        # What tables were before they began to change; None until they do.
+        self._guarded: dict[str, TableDefinition | None] = {}
+        # Tables whose rebuild an earlier run began and this one has finished.
+        self._finished: set[str] = set()
+        # Whether tables exist, by their names in lower case.
+        self._tables: dict[str, bool] = {}
+        # Tables that do not exist yet, and the tables that refer to them.
+        self._awaited: dict[str, str] = {}
+
+    def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
+        if exc_type is None and not self.collect_sql:
+            for name in self._missing_tables(self._awaited):
+                raise OperationalError(
+                    f"The table {self._awaited[name]!r} has a foreign key to the table "
+                    f"{name!r}, which does not exist. Create that too, or give the "
+                    "field db_constraint=False."
+                )
+        super().__exit__(exc_type, exc_value, traceback)
+
+    # -- Tables
+
     def table_sql(self, model: type[Model]) -> tuple[str, Any]:
-        sql, params = super().table_sql(model)
+        """
+        Return CREATE TABLE with all that belongs to the table: a statement
+        costs the more, the bigger the cluster is. What TiDB does not take
+        there is deferred. The SQL is finished, so the parameters are always
+        empty.
+        """
+        outer, self.deferred_sql = self.deferred_sql, []
+        try:
+            sql, params = super().table_sql(model)
+            statements = [*self.deferred_sql, *self._model_indexes_sql(model)]
+        finally:
+            self.deferred_sql = outer
         # A CompositePrimaryKey is a clause of its own; a key of one column is
         # seen by _iter_column_sql().
         if columns := getattr(model._meta.pk, "columns", ()):
             clause = self._pk_constraint_sql(columns)
             sql = sql.replace(clause, f"{clause}{self._clustering(model)}", 1)
+        if params:
+            sql %= tuple(map(self.quote_value, params))
+        for statement in filter(None, statements):
+            clause = _clause(statement)
+            if clause is None:
+                self.deferred_sql.append(statement)
+            else:
+                sql = f"{sql.removesuffix(')')}, {clause})"
+        if comment := model._meta.db_table_comment:
+            sql += self._comment_sql(comment)
         for plugin in get_plugins():
             for option in plugin.table_options(model, self.connection):
                 sql += f" {option}"
-        return sql, params
+        return sql, []
+
+    def create_model(self, model: type[Model]) -> None:
+        sql, _ = self.table_sql(model)
+        with self._forward_references(model):
+            self.execute(sql, _FINISHED)
+        self._tables[model._meta.db_table.lower()] = True
+        for field in model._meta.local_many_to_many:
+            if field.remote_field.through._meta.auto_created:
+                self.create_model(field.remote_field.through)
+
+    def delete_model(self, model: type[Model]) -> None:
+        super().delete_model(model)
+        self._tables[model._meta.db_table.lower()] = False
+
+    def alter_db_table(
+        self, model: type[Model], old_db_table: str, new_db_table: str
+    ) -> None:
+        super().alter_db_table(model, old_db_table, new_db_table)
+        self._tables[old_db_table.lower()] = False
+        self._tables[new_db_table.lower()] = True
+
+    def _missing_tables(self, names: Iterable[str]) -> list[str]:
+        unknown = [name for name in names if not self._tables.get(name.lower())]
+        if unknown:
+            with self.connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT LOWER(table_name) FROM information_schema.tables "
+                    "WHERE table_schema = DATABASE() AND table_name IN %s",
+                    [unknown],
+                )
+                self._tables.update((name, True) for (name,) in cursor.fetchall())
+        return [name for name in unknown if not self._tables.get(name.lower())]
+
+    @contextmanager
+    def _forward_references(self, model: type[Model]) -> Iterator[None]:
+        """
+        Let CREATE TABLE refer to tables that do not exist yet; TiDB enforces
+        such a foreign key as soon as they do.
+        https://docs.pingcap.com/tidb/stable/foreign-key
+        """
+        if not self.connection.features.supports_foreign_keys:
+            yield
+            return
+        table = model._meta.db_table
+        targets = {
+            field.target_field.model._meta.db_table: field
+            for field in model._meta.local_fields
+            if field.remote_field and getattr(field, "db_constraint", False)
+        }
+        targets.pop(table, None)
+        missing = self._missing_tables(targets)
+        for name in missing:
+            self._check_reference(targets[name])
+            self._awaited[name] = table
+        if not missing:
+            yield
+        elif self.collect_sql:
+            self.execute("SET foreign_key_checks = 0", None)
+            yield
+            self.execute("SET foreign_key_checks = 1", None)
+        else:
+            with self.connection.session_variables(foreign_key_checks=0):
+                yield
+
+    def _check_reference(self, field: Field) -> None:
+        # The server would find fault with the other table, when that is
+        # created: errors 3780 and 1822.
+        target = field.target_field
+        own, other = (f.db_parameters(self.connection) for f in (field, target))
+        if own["type"] != target.rel_db_type(self.connection) or own.get(
+            "collation"
+        ) != other.get("collation"):
+            raise OperationalError(
+                f"The foreign key {field} is {own['type']}, but {target}, which it "
+                f"refers to, is {other['type']}. Both must have the same type and "
+                "collation."
+            )
+        if not target.unique and not any(
+            (constraint.fields or ("",))[0] == target.name
+            for constraint in target.model._meta.total_unique_constraints
+        ):
+            raise OperationalError(
+                f"The foreign key {field} refers to {target}, which is not unique."
+            )
+
+    # -- Statements
 
     def _clustering(self, model: type[Model]) -> str:
         for plugin in get_plugins():
@@ -42,7 +224,124 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         # others brings them along.
         for prerequisite in getattr(sql, "prerequisites", ()):
             super().execute(prerequisite)
-        super().execute(sql, params)
+        # Django changes a column's type, default and NULL one after the other,
+        # and here each is the same MODIFY.
+        statement = (str(sql), params)
+        if statement == self._last_statement and _MODIFY.match(statement[0]):
+            return
+        self._last_statement = statement
+        self._secure()
+        if self._finished and self._is_done(*statement):
+            return
+        try:
+            super().execute(sql, params)
+        except DatabaseError as error:
+            if error.args[0] not in _REFUSED:
+                raise
+            self._execute_refused(str(sql), params, error)
+
+    def _alter_table(self, sql: str, params: Any) -> tuple[str, str] | None:
+        """Return the table and the clauses of an ALTER TABLE."""
+        match = _ALTER_TABLE.fullmatch(sql)
+        if match is None:
+            return None
+        clauses = match[2]
+        if params is not None:
+            clauses %= tuple(map(self.quote_value, params))
+        return match[1].replace("``", "`"), clauses
+
+    def _is_done(self, sql: str, params: Any) -> bool:
+        found = self._alter_table(sql, params)
+        return (
+            found is not None
+            and found[0] in self._finished
+            and read_definition(self.connection, found[0]).has(found[1])
+        )
+
+    @contextmanager
+    def _all_or_nothing(self, model: type[Model]) -> Iterator[None]:
+        """
+        Undo what was done to the model's table if a later statement fails, so
+        that the migration can be run again; no DDL can be rolled back.
+        """
+        table = model._meta.db_table
+        if (
+            self.collect_sql
+            or table in self._guarded
+            or self.quote_name(table) == table
+        ):
+            yield
+            return
+        self._guarded[table] = None
+        try:
+            yield
+        except DatabaseError:
+            before = self._guarded[table]
+            if before is not None:
+                self._restore(table, before)
+            raise
+        finally:
+            del self._guarded[table]
+
+    def _secure(self) -> None:
+        # Not before the first statement: most changes of fields need none.
+        for table in [t for t, before in self._guarded.items() if before is None]:
+            # What recover() sends is not guarded.
+            del self._guarded[table]
+            if recover(self, table):
+                self._finished.add(table)
+            self._guarded[table] = read_definition(self.connection, table)
+
+    def _restore(self, table: str, before: TableDefinition) -> None:
+        try:
+            now = read_definition(self.connection, table)
+        except DatabaseError as error:
+            # A lost connection, or a rebuild that could not go back.
+            logger.error("Not undone in %s: %s", table, error)
+            return
+        for clause in before.clauses_from(now):
+            try:
+                super().execute(f"ALTER TABLE {self.quote_name(table)} {clause}", None)
+            except DatabaseError as error:
+                logger.error("Not undone in %s: %s: %s", table, clause, error)
+
+    def _constraint_names(self, *args: Any, **kwargs: Any) -> list[str]:
+        self._secure()
+        return super()._constraint_names(*args, **kwargs)
+
+    def _execute_refused(self, sql: str, params: Any, error: DatabaseError) -> None:
+        found = self._alter_table(sql, params)
+        if found is None:
+            raise error
+        # AUTO_INCREMENT can be removed only with this variable:
+        # https://docs.pingcap.com/tidb/stable/system-variables#tidb_allow_remove_auto_inc-new-in-v2118-and-v304
+        if "tidb_allow_remove_auto_inc" in str(error):
+            with self.connection.session_variables(tidb_allow_remove_auto_inc=1):
+                super().execute(sql, params)
+            return
+        try:
+            rebuild(self, *found, f"{error.args[1]}.")
+        except ValueError:
+            raise error from None
+
+    def rebuild_table(self, model: type[Model], clauses: str, reason: str) -> None:
+        """
+        Do by a new table what ALTER TABLE with these clauses cannot, for this
+        `reason`, a sentence. For plugins, which know beforehand.
+
+        Raises ``NotSupportedError``, before any change, if the table has rows
+        and OPTIONS["rebuild_tables"] does not allow it.
+        """
+        table = model._meta.db_table
+        if self.collect_sql:
+            self.collected_sql.append(
+                f"-- The table {table} is rebuilt for what is refused otherwise:"
+            )
+            self.execute(f"ALTER TABLE {self.quote_name(table)} {clauses}", None)
+        else:
+            rebuild(self, table, clauses, reason)
+
+    # -- Columns
 
     def _iter_column_sql(
         self,
@@ -53,6 +352,8 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         field_db_params: dict[str, Any],
         include_default: bool,
     ) -> Iterator[str]:
+        if self._drops_default(field):
+            field = without_default(field)
         # Django asks with include_default when it adds a column, which cannot
         # be UNIQUE from the start: https://github.com/pingcap/tidb/issues/30188
         for sql in super()._iter_column_sql(
@@ -63,33 +364,139 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             if not (include_default and sql == "UNIQUE"):
                 yield sql
 
+    def db_default_sql(self, field: Field) -> tuple[str, list[Any]]:
+        """
+        Return what follows DEFAULT, and its parameters.
+
+        Raises ``NotSupportedError`` if TiDB cannot have it, unless OPTIONS say
+        to drop it.
+        """
+        try:
+            return default_sql(field, self)
+        except NotSupportedError:
+            if not self.connection.tidb_options.get("drop_unsupported_db_defaults"):
+                raise
+            return compiled_default(field, self)
+
+    def _drops_default(self, field: Field) -> bool:
+        # What this option is for says docs/ref/settings.md.
+        if not self.connection.tidb_options.get("drop_unsupported_db_defaults"):
+            return False
+        if not has_default(field):
+            return False
+        try:
+            default_sql(field, self)
+        except NotSupportedError as error:
+            warnings.warn(f"Left out: {error}", stacklevel=2)
+            return True
+        return False
+
+    def _modify_sql(
+        self, model: type[Model], field: Field, null: bool
+    ) -> tuple[str, tuple[()]]:
+        """
+        Return the MODIFY that makes a column what `field` says in one go:
+        whatever MODIFY leaves out is lost. Without a key, which it leaves be.
+        """
+        field = copy.copy(field)
+        field.null = null
+        db_params = field.db_parameters(self.connection)
+        params: list[Any] = []
+        definition = " ".join(
+            sql
+            for sql in self._iter_column_sql(
+                db_params["type"], params, model, field, db_params, False
+            )
+            if sql != "UNIQUE" and not sql.startswith("PRIMARY KEY")
+        )
+        if params:
+            definition %= tuple(map(self.quote_value, params))
+        if _FINISHED is None:
+            # Django sends it with parameters, of which there are none.
+            definition = definition.replace("%", "%%")
+        return f"MODIFY {self.quote_name(field.column)} {definition}", ()
+
+    def _rename_field_sql(
+        self, table: str, old_field: Field, new_field: Field, new_type: str
+    ) -> str:
+        if old_field.column.lower() != new_field.column.lower():
+            return super()._rename_field_sql(table, old_field, new_field, new_type)
+        # RENAME COLUMN to the same name in other letters does nothing.
+        modify, _ = self._modify_sql(old_field.model, old_field, old_field.null)
+        old, new = map(self.quote_name, (old_field.column, new_field.column))
+        definition = modify.removeprefix(f"MODIFY {old} ")
+        return f"ALTER TABLE {self.quote_name(table)} CHANGE {old} {new} {definition}"
+
+    def _nullable_meanwhile(self, old_field: Field, new_field: Field) -> bool:
+        # Django fills in the default before it makes the column NOT NULL.
+        has = new_field.has_default() or has_default(new_field)
+        return old_field.null if has else new_field.null
+
+    def _alter_column_type_sql(
+        self,
+        model: type[Model],
+        old_field: Field,
+        new_field: Field,
+        new_type: str,
+        old_collation: str | None,
+        new_collation: str | None,
+    ) -> tuple[tuple[str, Any], list[Any]]:
+        null = self._nullable_meanwhile(old_field, new_field)
+        return self._modify_sql(model, new_field, null), []
+
+    def _alter_column_null_sql(
+        self, model: type[Model], old_field: Field, new_field: Field
+    ) -> tuple[str, Any]:
+        return self._modify_sql(model, new_field, new_field.null)
+
+    def _alter_column_database_default_sql(
+        self,
+        model: type[Model],
+        old_field: Field,
+        new_field: Field,
+        drop: bool = False,
+    ) -> tuple[str, Any]:
+        # ALTER COLUMN ... SET DEFAULT takes no functions: error 3770.
+        null = self._nullable_meanwhile(old_field, new_field)
+        return self._modify_sql(model, new_field, null)
+
     def _is_vector(self, field: Field) -> bool:
         db_type = field.db_type(self.connection)
         return db_type is not None and db_type.startswith("vector")
 
     def add_field(self, model: type[Model], field: Field) -> None:
-        if self._is_vector(field) and not field.null:
-            self._add_vector_field(model, field)
-        else:
+        if field.many_to_many:
             super().add_field(model, field)
-        if (
-            field.unique
-            and not field.primary_key
-            and field.db_type(self.connection) is not None
-        ):
-            try:
-                self.execute(self._create_unique_sql(model, [field]))
-            except DatabaseError:
-                # The column is there already, since DDL cannot be rolled
-                # back. Without it the migration can be run again.
-                self.execute(
-                    self.sql_delete_column
-                    % {
-                        "table": self.quote_name(model._meta.db_table),
-                        "column": self.quote_name(field.column),
-                    }
-                )
-                raise
+            return
+        before = len(self.deferred_sql)
+        with self._all_or_nothing(model):
+            if self._is_vector(field) and not field.null:
+                self._add_vector_field(model, field)
+            else:
+                super().add_field(model, field)
+            statements = self.deferred_sql[before:]
+            del self.deferred_sql[before:]
+            if (
+                field.unique
+                and not field.primary_key
+                and field.db_type(self.connection) is not None
+            ):
+                statements.append(self._create_unique_sql(model, [field]))
+            self._add(model, statements)
+
+    def _add(self, model: type[Model], statements: Iterable[Statement]) -> None:
+        """Add indexes and constraints to a table, in one statement if possible."""
+        if KNOWN_ISSUES["alter-several"].affects(self.connection.tidb_version):
+            together = []
+        else:
+            together = [clause for clause in map(_clause, statements) if clause]
+        if len(together) > 1:
+            table = self.quote_name(model._meta.db_table)
+            clauses = ", ".join(f"ADD {clause}" for clause in together)
+            self.execute(f"ALTER TABLE {table} {clauses}", _FINISHED)
+        for statement in statements:
+            if len(together) < 2 or _clause(statement) is None:
+                self.execute(statement, _FINISHED)
 
     def alter_field(
         self,
@@ -101,7 +508,10 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         for plugin in get_plugins():
             if plugin.alter_field(self, model, old_field, new_field):
                 return
-        super().alter_field(model, old_field, new_field, strict)
+        if not self._field_should_be_altered(old_field, new_field):
+            return
+        with self._all_or_nothing(model):
+            super().alter_field(model, old_field, new_field, strict)
 
     def _add_vector_field(self, model: type[Model], field: Field) -> None:
         # ADD COLUMN takes no default for a vector, and a column that is NOT

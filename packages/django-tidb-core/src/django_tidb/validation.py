@@ -4,14 +4,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.apps import apps
-from django.core.checks import CheckMessage, Info, Warning
-from django.db import router
+from django.core.checks import CheckMessage, Error, Info, Warning
+from django.db import NotSupportedError, router
 from django.db.backends.mysql.validation import (
     DatabaseValidation as MySQLDatabaseValidation,
 )
-from django.db.models import CharField, Model
+from django.db.models import CharField, Field, Model
 
 from .checks import check_old_distribution
+from .defaults import default_sql, has_default
 from .known_issues import KNOWN_ISSUES, concerned
 
 
@@ -29,6 +30,26 @@ class DatabaseValidation(MySQLDatabaseValidation):
         issues.extend(self._check_ignored_constraints())
         issues.extend(self._check_collation())
         return issues
+
+    def check_field(self, field: Field, **kwargs: Any) -> list[CheckMessage]:
+        return [*super().check_field(field, **kwargs), *self._check_db_default(field)]
+
+    def _check_db_default(self, field: Field) -> Iterable[CheckMessage]:
+        if not has_default(field):
+            return
+        editor = self.connection.SchemaEditorClass(self.connection, collect_sql=True)
+        try:
+            default_sql(field, editor)
+        except NotSupportedError as error:
+            if self.connection.tidb_options.get("drop_unsupported_db_defaults"):
+                yield Warning(
+                    f"Left out: {error}",
+                    hint="OPTIONS['drop_unsupported_db_defaults'] says so.",
+                    obj=field,
+                    id="tidb.W003",
+                )
+            else:
+                yield Error(str(error), obj=field, id="tidb.E001")
 
     def models(self) -> list[type[Model]]:
         """Return the models whose tables belong into this database."""

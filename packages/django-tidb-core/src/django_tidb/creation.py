@@ -1,0 +1,199 @@
+"""Copies of the test database, for tests that run in parallel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import DatabaseError
+from django.db.backends.mysql.creation import DatabaseCreation as MySQLDatabaseCreation
+from django.db.migrations.recorder import MigrationRecorder
+
+from .rebuild import batches, copying, quote
+
+# Where the next id starts, which differs as soon as there are rows.
+_COUNTERS = re.compile(
+    r" AUTO_INCREMENT=\d+| /\*T!\[auto_rand_base\] AUTO_RANDOM_BASE=\d+ \*/"
+)
+_STRING = r"'(?:[^'\\]|''|\\.)*'"
+_NO_SUCH_TABLE = 1146
+
+
+class DatabaseCreation(MySQLDatabaseCreation):
+    def _clone_test_db(self, suffix: str, verbosity: int, keepdb: bool = False) -> None:
+        # The migrations that have come since are not run on a copy.
+        if keepdb:
+            source = self.connection.settings_dict["NAME"]
+            target = self.get_test_db_clone_settings(suffix)["NAME"]
+            keepdb = self._state(source) == self._state(target)
+        super()._clone_test_db(suffix, verbosity, keepdb)
+
+    def _clone_db(self, source_database_name: str, target_database_name: str) -> None:
+        """
+        Copy sequences, tables with their rows, and views to an empty database.
+
+        Counters go on where they are, from TiDB's cache of ids: that of
+        AUTO_INCREMENT as well as that of AUTO_RANDOM. Neither privileges nor
+        TiFlash replicas are copied, but for those that a vector index brings.
+        https://docs.pingcap.com/tidb/stable/sql-statement-show-create-table
+        """
+        source = _Database(self.connection, source_database_name)
+        with self._connection_to(target_database_name) as connection:
+            target = _Database(connection, target_database_name)
+            kinds = source.kinds()
+            with copying(connection):
+                target.like(source)
+                for name in kinds.get("SEQUENCE", ()):
+                    target.run(source.definition("SEQUENCE", name))
+                tables = kinds.get("BASE TABLE", [])
+                for name in tables:
+                    target.run(source.definition("TABLE", name))
+                # Last, because they tell that the copy is complete.
+                recorded = MigrationRecorder.Migration._meta.db_table
+                for name in sorted(source.not_empty(tables), key=recorded.__eq__):
+                    target.copy_rows(source, name)
+            self._create_views(source, target, kinds.get("VIEW", []))
+
+    @staticmethod
+    def _create_views(source: _Database, target: _Database, names: list[str]) -> None:
+        qualified = re.compile(
+            f"{_STRING}|{re.escape(source.quoted)}(?=\\.`)", re.DOTALL
+        )
+        pending = {
+            name: qualified.sub(
+                lambda match: target.quoted if match[0] == source.quoted else match[0],
+                source.definition("VIEW", name),
+            )
+            for name in names
+        }
+        while pending:
+            # A view needs the views that it reads.
+            before = len(pending)
+            for name, sql in list(pending.items()):
+                try:
+                    target.run(sql)
+                except DatabaseError as error:
+                    if error.args[0] != _NO_SUCH_TABLE:
+                        raise
+                    missing = error
+                else:
+                    del pending[name]
+            if len(pending) == before:
+                raise missing
+
+    @contextmanager
+    def _connection_to(self, name: str) -> Iterator[Any]:
+        connection = type(self.connection)(
+            {**self.connection.settings_dict, "NAME": name}, self.connection.alias
+        )
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def _state(self, name: str) -> Any:
+        """
+        Return what two databases have in common after the same migrations;
+        None if there is no such database.
+        """
+        database = _Database(self.connection, name)
+        if not database.exists():
+            return None
+        kinds = database.kinds()
+        tables = kinds.get("BASE TABLE", [])
+        recorded = MigrationRecorder.Migration._meta.db_table
+        return (
+            {kind: sorted(names) for kind, names in kinds.items()},
+            {
+                table: _COUNTERS.sub("", database.definition("TABLE", table))
+                for table in tables
+            },
+            recorded in tables and database.migrations(recorded),
+        )
+
+
+class _Database:
+    """One of the databases of the server that `connection` is connected to."""
+
+    def __init__(self, connection: Any, name: str) -> None:
+        self.connection = connection
+        self.name = name
+        self.quoted = quote(name)
+
+    def run(self, sql: str) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql)
+
+    def fetch(self, sql: str, params: Any = None) -> list[tuple[Any, ...]]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, params)
+            return list(cursor.fetchall())
+
+    def full_name(self, table: str) -> str:
+        return f"{self.quoted}.{quote(table)}"
+
+    def _collation(self) -> list[tuple[Any, ...]]:
+        return self.fetch(
+            "SELECT default_character_set_name, default_collation_name "
+            "FROM information_schema.schemata WHERE schema_name = %s",
+            [self.name],
+        )
+
+    def exists(self) -> bool:
+        return bool(self._collation())
+
+    def like(self, other: _Database) -> None:
+        """Take the collation of another database."""
+        ((character_set, collation),) = other._collation()
+        if [(character_set, collation)] != self._collation():
+            self.run(
+                f"ALTER DATABASE {self.quoted} "
+                f"CHARACTER SET {character_set} COLLATE {collation}"
+            )
+
+    def kinds(self) -> dict[str, list[str]]:
+        """Return the names of tables, views and sequences, each by its kind."""
+        kinds: dict[str, list[str]] = {}
+        for name, kind in self.fetch(f"SHOW FULL TABLES FROM {self.quoted}"):
+            kinds.setdefault(kind, []).append(name)
+        return kinds
+
+    def definition(self, kind: str, name: str) -> str:
+        """Return the statement that creates a table, a view or a sequence."""
+        ((_, sql, *_),) = self.fetch(f"SHOW CREATE {kind} {self.full_name(name)}")
+        return str(sql)
+
+    def not_empty(self, tables: list[str]) -> list[str]:
+        """Return the names of those tables that hold rows."""
+        names = {self.full_name(table): table for table in tables}
+        with self.connection.cursor() as cursor:
+            return [
+                names[name] for name in self.connection.ops.not_empty(cursor, names)
+            ]
+
+    def migrations(self, table: str) -> list[tuple[Any, ...]]:
+        """Return the applied migrations."""
+        return self.fetch(f"SELECT app, name FROM {self.full_name(table)} ORDER BY id")
+
+    def copy_rows(self, source: _Database, table: str) -> None:
+        """Copy the rows of a table of `source` to the one of the same name."""
+        columns, key = [], []
+        for column, in_key, generated in source.fetch(
+            "SELECT column_name, column_key = 'PRI', generation_expression <> '' "
+            "FROM information_schema.columns "
+            "WHERE table_schema = %s AND table_name = %s ORDER BY ordinal_position",
+            [source.name, table],
+        ):
+            columns += [] if generated else [quote(column)]
+            key += [column] if in_key else []
+        names = ", ".join(columns)
+        rows = source.full_name(table)
+        for where, params in batches(source.fetch, rows, key or ["_tidb_rowid"]):
+            with self.connection.cursor() as cursor:
+                cursor.execute(
+                    f"INSERT INTO {self.full_name(table)} ({names}) "
+                    f"SELECT {names} FROM {rows}{where}",
+                    params or None,
+                )

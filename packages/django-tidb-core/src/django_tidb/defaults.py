@@ -1,0 +1,140 @@
+"""
+DEFAULT clauses: TiDB takes literals and the functions that it lists.
+
+https://docs.pingcap.com/tidb/stable/data-type-default-values
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from typing import Any
+
+from django.db import NotSupportedError
+from django.db.models import NOT_PROVIDED, Field
+from django.db.models.expressions import Value
+from django.db.models.sql import Query
+
+from .known_issues import KNOWN_ISSUES
+
+__all__ = ["compiled_default", "default_sql", "has_default", "without_default"]
+
+# What may be a DEFAULT; the server looks at their arguments.
+_ALLOWED = re.compile(
+    r"(?:CURRENT_TIMESTAMP|CURRENT_DATE|DATE_FORMAT|JSON_ARRAY|JSON_OBJECT|JSON_QUOTE"
+    r"|NEXTVAL|NOW|RAND|STR_TO_DATE|UUID|UUID_TO_BIN|VEC_FROM_TEXT)\b"
+    r"|UPPER\(SUBSTRING_INDEX\(|REPLACE\((?:CONVERT\()?UPPER\(UUID\(",
+    re.IGNORECASE,
+)
+
+# What has another value each time; an expression without it is a constant.
+_VARYING = re.compile(
+    r"@|`|\b(?:CONNECTION_ID|CUR(?:DATE|RENT_|TIME)\w*|DATABASE|FOUND_ROWS|GET_LOCK"
+    r"|IS_FREE_LOCK|IS_USED_LOCK|LAST_INSERT_ID|LASTVAL|LOCALTIME\w*|NEXTVAL|NOW"
+    r"|RAND\w*|RELEASE_\w+|ROW_COUNT|SCHEMA|SELECT|SESSION_USER|SETVAL|SLEEP|SYSDATE"
+    r"|SYSTEM_USER|TIDB_\w+|UNIX_TIMESTAMP|USER|UTC_\w+|UUID\w*|VERSION)\b",
+    re.IGNORECASE,
+)
+
+_TEXTS = ("BinaryField", "TextField")
+
+
+def has_default(field: Field) -> bool:
+    """Return whether `field` has a ``db_default``, which Django 5.0 brought."""
+    return getattr(field, "db_default", NOT_PROVIDED) is not NOT_PROVIDED
+
+
+def without_default(field: Field) -> Field:
+    """Return a copy of `field` that has no ``db_default``."""
+    field = copy.copy(field)
+    field.db_default = NOT_PROVIDED
+    return field
+
+
+def compiled_default(field: Field, editor: Any) -> tuple[str, Any]:
+    """Return the SQL of a ``db_default`` and its parameters, supported or not."""
+    compiler = Query(model=field.model).get_compiler(connection=editor.connection)
+    return compiler.compile(field._db_default_expression)
+
+
+def default_sql(field: Field, editor: Any) -> tuple[str, list[Any]]:
+    """
+    Return what follows DEFAULT for the ``db_default`` of `field`, and its
+    parameters. A constant that TiDB would not compute is computed now.
+
+    Raises ``NotSupportedError`` if the server cannot have it.
+    """
+    sql, params = compiled_default(field, editor)
+    kind = field.get_internal_type()
+    version = editor.connection.tidb_version
+    if kind == "VectorField" and isinstance(field._db_default_expression, Value):
+        return f"(VEC_FROM_TEXT({sql}))", list(params)
+    if isinstance(field._db_default_expression, Value):
+        value = params[0] if params else None
+        if not params:
+            return sql, []
+    elif _ALLOWED.match(sql):
+        old = KNOWN_ISSUES["default-uuid"].affects(version)
+        if not old or re.match("CURRENT_TIMESTAMP|NOW", sql, re.IGNORECASE):
+            return (sql if old else f"({sql})"), list(params)
+        value = NOT_PROVIDED
+    elif _VARYING.search(sql):
+        value = NOT_PROVIDED
+    else:
+        value = _constant(sql, params, kind, editor.connection)
+    if value is None:
+        return "NULL", []
+    if value is not NOT_PROVIDED:
+        if kind == "JSONField":
+            if not KNOWN_ISSUES["default-json-functions"].affects(version):
+                made = _json_sql(json.loads(value))
+                if made is not None:
+                    return f"({made[0]})", made[1]
+        elif kind not in _TEXTS:
+            return "%s", [value]
+    written = sql % tuple(map(editor.quote_value, params))
+    raise NotSupportedError(
+        f"The db_default of {field} is {written}, which TiDB {version} cannot have as "
+        f"DEFAULT of a {kind}. It may be a constant (not for text and binary fields) "
+        "or one of the functions that TiDB lists: "
+        f"{KNOWN_ISSUES['default-functions'].link}. Use default= instead."
+    )
+
+
+def _constant(sql: str, params: Any, kind: str, connection: Any) -> Any:
+    if kind == "FloatField":
+        # PI() alone comes with six decimals.
+        sql = f"({sql}) + 0e0"
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {sql}", params or None)
+        return cursor.fetchone()[0]
+
+
+def _json_sql(value: Any) -> tuple[str, list[Any]] | None:
+    """
+    Return an expression for a JSON value, made of the functions that may be a
+    DEFAULT: objects, arrays and strings.
+    """
+    if isinstance(value, str):
+        return "JSON_QUOTE(%s)", [value]
+    if isinstance(value, dict):
+        name = "JSON_OBJECT"
+        members = [member for pair in value.items() for member in pair]
+    elif isinstance(value, list):
+        name, members = "JSON_ARRAY", value
+    else:
+        return None
+    parts: list[str] = []
+    params: list[Any] = []
+    for member in members:
+        if isinstance(member, dict | list):
+            sql, inner = _json_sql(member) or ("", [])
+            parts.append(sql)
+            params += inner
+        elif isinstance(member, bool) or member is None:
+            parts.append({True: "TRUE", False: "FALSE", None: "NULL"}[member])
+        else:
+            parts.append("%s")
+            params.append(member)
+    return f"{name}({', '.join(parts)})", params

@@ -1,0 +1,219 @@
+"""Copies of the test database, as tests that run in parallel have them."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.contenttypes.models import ContentType
+from django.db import connections
+from django.db.migrations.recorder import MigrationRecorder
+from django.db.utils import IntegrityError
+
+from django_tidb.creation import _COUNTERS
+from tests.autorandom.models import Event
+from tests.vector.models import Item
+
+from .models import Author, Book, Shelf
+
+connection = connections["default"]
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TABLES = {
+    "parent": (
+        "CREATE TABLE parent (id BIGINT AUTO_INCREMENT PRIMARY KEY, a INT, "
+        "`odd ``name` INT AS (a + 1) VIRTUAL, b INT AS (a * 2) STORED, "
+        "s VARCHAR(20) COLLATE utf8mb4_general_ci UNIQUE DEFAULT 'it''s `x`.`y`') "
+        "AUTO_ID_CACHE 100"
+    ),
+    # Before its parent in the order of names.
+    "child": (
+        "CREATE TABLE child (id BIGINT PRIMARY KEY AUTO_RANDOM, parent BIGINT, "
+        "CONSTRAINT fk FOREIGN KEY (parent) REFERENCES parent (id))"
+    ),
+    "rowid": "CREATE TABLE rowid (a INT) SHARD_ROW_ID_BITS = 2",
+    "pair": "CREATE TABLE pair (a INT, b VARCHAR(9), PRIMARY KEY (b, a))",
+}
+
+
+@pytest.fixture
+def cursor():
+    with connection.cursor() as cursor:
+        yield cursor
+
+
+@pytest.fixture
+def source(cursor, transactional_db):
+    """The test database, with some more in it; the cursor is on it."""
+    for sql in TABLES.values():
+        cursor.execute(sql)
+    cursor.execute("INSERT INTO parent (id, a) VALUES (-3, 1)")
+    cursor.execute("INSERT INTO parent (a, s) VALUES (2, 'x')")
+    cursor.execute("INSERT INTO child (parent) SELECT id FROM parent")
+    cursor.execute("INSERT INTO rowid VALUES (1), (1), (NULL)")
+    cursor.execute("INSERT INTO pair VALUES (1, 'x'), (0, 'y'), (1, 'y')")
+    yield connection.settings_dict["NAME"]
+    cursor.execute("DROP TABLE child, " + ", ".join(TABLES.keys() - {"child"}))
+
+
+@pytest.fixture
+def clone(cursor):
+    """A function that makes a copy and returns its name."""
+    creation = connection.creation
+    name = creation.get_test_db_clone_settings("copy")["NAME"]
+
+    def clone(keepdb=False):
+        creation.clone_test_db("copy", verbosity=0, keepdb=keepdb)
+        return name
+
+    yield clone
+    cursor.execute(f"DROP DATABASE IF EXISTS `{name}`")
+
+
+def contents(cursor, database):
+    """Return the definition, without counters, and the rows of every table."""
+    cursor.execute(f"SHOW FULL TABLES FROM `{database}`")
+    found = {}
+    for name, kind in cursor.fetchall():
+        if kind == "BASE TABLE":
+            cursor.execute(f"SHOW CREATE TABLE `{database}`.`{name}`")
+            definition = _COUNTERS.sub("", cursor.fetchone()[1])
+            cursor.execute(f"SELECT * FROM `{database}`.`{name}`")
+            found[name] = (definition, sorted(map(repr, cursor.fetchall())))
+    return found
+
+
+def test_copy_is_equal(cursor, source, clone):
+    ContentType.objects.get_for_model(Author)
+    author = Author.objects.create(name="a")
+    Book.objects.create(author=author, title="t")
+    Event.objects.create(name="e")
+    if connection.tidb_version >= (8, 4):
+        Item.objects.create(embedding=[1, 2, 3])
+    expected = contents(cursor, source)
+    assert {"core_author", "vector_item", *TABLES} <= expected.keys()
+    copy = contents(cursor, clone())
+    assert copy.keys() == expected.keys()
+    for table in expected:
+        assert copy[table] == expected[table]
+    assert contents(cursor, source) == expected
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_rows_are_copied_in_batches(cursor, source, clone, monkeypatch, size):
+    monkeypatch.setattr("django_tidb.rebuild.BATCH", size)
+    assert contents(cursor, clone()) == contents(cursor, source)
+
+
+def test_ids_go_on(cursor, source, clone):
+    # Without the row of the greatest id, which must not come again.
+    cursor.execute("INSERT INTO parent (a, s) VALUES (9, 'last')")
+    cursor.execute("SELECT MAX(id) FROM parent")
+    (last,) = cursor.fetchone()
+    cursor.execute("DELETE FROM parent WHERE id = %s", [last])
+    copy = clone()
+    cursor.execute(f"INSERT INTO `{copy}`.parent (s) VALUES ('new')")
+    cursor.execute(f"SELECT id FROM `{copy}`.parent WHERE s = 'new'")
+    assert cursor.fetchone()[0] > last
+    for table in (source, copy):
+        cursor.execute(f"SHOW TABLE `{table}`.child NEXT_ROW_ID")
+        # The first 30,000 belong to the server.
+        assert cursor.fetchone()[3] > 30_000
+    for _ in range(20):
+        cursor.execute(f"INSERT INTO `{copy}`.child VALUES ()")
+    cursor.execute(f"SELECT COUNT(*) FROM `{copy}`.child")
+    assert cursor.fetchone() == (22,)
+
+
+def test_zero_is_an_id(cursor, source, clone):
+    cursor.execute("SET @mode = @@sql_mode, sql_mode = 'NO_AUTO_VALUE_ON_ZERO'")
+    try:
+        cursor.execute("INSERT INTO parent (id, s) VALUES (0, 'zero')")
+    finally:
+        cursor.execute("SET sql_mode = @mode")
+    assert contents(cursor, clone())["parent"] == contents(cursor, source)["parent"]
+
+
+@pytest.mark.works("foreign-key")
+def test_foreign_keys_hold_in_the_copy(cursor, source, clone):
+    copy = clone()
+    with pytest.raises(IntegrityError):
+        cursor.execute(f"INSERT INTO `{copy}`.child (parent) VALUES (77)")
+    cursor.execute(f"INSERT INTO `{copy}`.parent (id, s) VALUES (77, 's')")
+    cursor.execute(f"INSERT INTO `{copy}`.child (parent) VALUES (77)")
+    # The source's foreign keys are its own.
+    with pytest.raises(IntegrityError):
+        cursor.execute("INSERT INTO child (parent) VALUES (77)")
+
+
+def test_checks_hold_in_the_copy(cursor, clone):
+    if not connection.features.supports_table_check_constraints:
+        pytest.skip("tidb_enable_check_constraint is OFF, or this TiDB has it not.")
+    with pytest.raises(IntegrityError):
+        cursor.execute(f"INSERT INTO `{clone()}`.core_shelf (height) VALUES (0)")
+
+
+def test_views_and_sequences(cursor, source, clone):
+    cursor.execute("CREATE SEQUENCE seq START WITH 5")
+    cursor.execute("CREATE TABLE numbered (n INT DEFAULT NEXTVAL(seq), a INT)")
+    # The first of them reads the second.
+    cursor.execute(f"CREATE VIEW w AS SELECT a, '`{source}`.`x`' AS s FROM parent")
+    cursor.execute("CREATE VIEW v AS SELECT w.*, child.id FROM w, child")
+    try:
+        copy = clone()
+        cursor.execute(f"SELECT s FROM `{copy}`.v")
+        assert len(rows := cursor.fetchall()) == 4
+        assert set(rows) == {(f"`{source}`.`x`",)}
+        cursor.execute("DELETE FROM child")
+        cursor.execute(f"SELECT COUNT(*) FROM `{copy}`.v")
+        assert cursor.fetchone() == (4,)
+        cursor.execute(f"INSERT INTO `{copy}`.numbered (a) VALUES (1)")
+        cursor.execute(f"SELECT n FROM `{copy}`.numbered")
+        assert cursor.fetchone() == (5,)
+    finally:
+        cursor.execute("DROP VIEW v, w")
+        cursor.execute("DROP TABLE numbered")
+        cursor.execute("DROP SEQUENCE seq")
+
+
+def test_collation(cursor, clone):
+    source = connection.settings_dict["NAME"]
+    cursor.execute(f"ALTER DATABASE `{source}` COLLATE utf8mb4_general_ci")
+    try:
+        cursor.execute(f"SHOW CREATE DATABASE `{clone()}`")
+        assert "utf8mb4_general_ci" in cursor.fetchone()[1]
+    finally:
+        cursor.execute(f"ALTER DATABASE `{source}` COLLATE utf8mb4_bin")
+
+
+def test_a_copy_is_kept(cursor, clone):
+    copy = clone(keepdb=True)
+    cursor.execute(f"INSERT INTO `{copy}`.core_author (name, bio) VALUES ('k', '')")
+    clone(keepdb=True)
+    cursor.execute(f"SELECT name FROM `{copy}`.core_author")
+    assert cursor.fetchall() == (("k",),)
+    clone(keepdb=False)
+    cursor.execute(f"SELECT name FROM `{copy}`.core_author")
+    assert cursor.fetchall() == ()
+
+
+@pytest.mark.parametrize("change", ["table", "column", "migration"])
+def test_a_copy_is_made_anew_after_migrations(cursor, clone, change):
+    copy = clone(keepdb=True)
+    cursor.execute(f"INSERT INTO `{copy}`.core_author (name, bio) VALUES ('k', '')")
+    if change == "table":
+        cursor.execute(f"DROP TABLE `{copy}`.core_shelf")
+    elif change == "column":
+        cursor.execute(f"ALTER TABLE `{copy}`.core_shelf ADD COLUMN width INT")
+    else:
+        table = MigrationRecorder.Migration._meta.db_table
+        cursor.execute(f"DELETE FROM `{copy}`.{table} LIMIT 1")
+    clone(keepdb=True)
+    source = connection.settings_dict["NAME"]
+    assert contents(cursor, copy) == contents(cursor, source)
+
+
+def test_tables_without_rows_are_not_read(clone, django_assert_max_num_queries):
+    Shelf.objects.all().delete()
+    before = len(connection.introspection.table_names())
+    # The definition of each, and what there is of it anew.
+    with django_assert_max_num_queries(before + 40, connection=connection):
+        clone()

@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import json
+import re
+import uuid
+import warnings
+from decimal import Decimal
+
+import django
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db import NotSupportedError, connection, models
+from django.db.models.functions import (
+    Coalesce,
+    Concat,
+    ExtractYear,
+    Lower,
+    Now,
+    Pi,
+    Random,
+)
+from django.db.models.lookups import GreaterThan
+from django.test.utils import isolate_apps
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(
+        django.VERSION < (5, 0),
+        reason="db_default is new in Django 5.0: "
+        "https://docs.djangoproject.com/en/5.0/releases/5.0/",
+    ),
+]
+
+
+class UUID(models.Func):
+    template = "UUID()"
+    output_field = models.CharField()
+
+
+@pytest.fixture
+def table():
+    """A function that makes a model with one field and its table."""
+    made = []
+
+    def make(field):
+        class Thing(models.Model):
+            value = field
+
+            class Meta:
+                app_label = "core"
+
+        with connection.schema_editor() as editor:
+            editor.create_model(Thing)
+        made.append(Thing)
+        return Thing
+
+    with isolate_apps("tests.core"):
+        yield make
+        for model in made:
+            with connection.schema_editor() as editor:
+                editor.delete_model(model)
+
+
+def inserted(model):
+    """What the server itself fills in."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"INSERT INTO {model._meta.db_table} () VALUES ()")
+        cursor.execute(f"SELECT value FROM {model._meta.db_table}")
+        return cursor.fetchone()[0]
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        (lambda: models.IntegerField(db_default=5), 5),
+        (lambda: models.CharField(max_length=9, db_default="50% 'x'"), "50% 'x'"),
+        (lambda: models.FloatField(db_default=Pi()), 3.141592653589793),
+        (
+            lambda: models.FloatField(db_default=Coalesce(4.5, Pi()) + Pi()),
+            7.641592653589793,
+        ),
+        (
+            lambda: models.CharField(max_length=9, db_default=Lower(models.Value("X"))),
+            "x",
+        ),
+        (
+            lambda: models.CharField(
+                max_length=9, db_default=Concat(models.Value("%"), models.Value("'"))
+            ),
+            "%'",
+        ),
+        (
+            lambda: models.IntegerField(
+                db_default=models.Case(
+                    models.When(GreaterThan(models.Value(2), models.Value(1)), then=3),
+                    default=4,
+                )
+            ),
+            3,
+        ),
+        (
+            lambda: models.DecimalField(
+                max_digits=5, decimal_places=2, db_default=Decimal("1.25")
+            ),
+            Decimal("1.25"),
+        ),
+        (lambda: models.IntegerField(db_default=models.Value(1) + 1), 2),
+    ],
+)
+def test_constants(table, field, expected):
+    assert inserted(table(field())) == expected
+
+
+@pytest.mark.works("default-uuid")
+@pytest.mark.parametrize(
+    ("field", "holds"),
+    [
+        (lambda: models.DateTimeField(db_default=Now()), lambda v: v.year >= 2026),
+        (lambda: models.FloatField(db_default=Random()), lambda v: 0 <= v < 1),
+        (lambda: models.CharField(max_length=36, db_default=UUID()), uuid.UUID),
+    ],
+)
+def test_functions(table, field, holds):
+    assert holds(inserted(table(field())))
+
+
+@pytest.mark.works("default-uuid")
+def test_function_on_an_added_column(table):
+    # ADD COLUMN would be refused: each row gets a value of its own.
+    model = table(models.IntegerField(null=True))
+    field = models.CharField(max_length=36, db_default=UUID())
+    field.set_attributes_from_name("token")
+    field.model = model
+    with connection.schema_editor() as editor:
+        editor.add_field(model, field)
+    with connection.cursor() as cursor:
+        cursor.execute(f"INSERT INTO {model._meta.db_table} () VALUES (), ()")
+        cursor.execute(f"SELECT COUNT(DISTINCT token) FROM {model._meta.db_table}")
+        assert cursor.fetchone() == (2,)
+
+
+leaves = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=9)
+values = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=8,
+).filter(lambda value: isinstance(value, str | list | dict))
+
+
+@pytest.mark.works("default-json-functions")
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(value=values)
+def test_json(value):
+    field = models.JSONField(db_default=models.Value(value, models.JSONField()))
+    with isolate_apps("tests.core"):
+
+        class Document(models.Model):
+            value = field
+
+            class Meta:
+                app_label = "core"
+
+        with connection.schema_editor() as editor:
+            editor.create_model(Document)
+        try:
+            assert json.loads(inserted(Document)) == value
+        finally:
+            with connection.schema_editor() as editor:
+                editor.delete_model(Document)
+
+
+UNSUPPORTED = [
+    lambda: models.IntegerField(db_default=ExtractYear(Now())),
+    lambda: models.TextField(db_default="x"),
+    lambda: models.BinaryField(db_default=b"x"),
+    lambda: models.JSONField(db_default=models.Value(5, models.JSONField())),
+    lambda: models.CharField(max_length=40, db_default=Lower(UUID())),
+]
+
+
+@pytest.mark.parametrize("field", UNSUPPORTED)
+def test_refused_before_any_sql(table, field, django_assert_num_queries):
+    # There is no table that table() would have to drop.
+    with (
+        django_assert_num_queries(0),
+        pytest.raises(NotSupportedError, match=r"core\.Thing\.value.*DEFAULT"),
+    ):
+        table(field())
+
+
+@pytest.mark.parametrize("field", UNSUPPORTED)
+def test_check(field):
+    with isolate_apps("tests.core"):
+
+        class Thing(models.Model):
+            value = field()
+
+            class Meta:
+                app_label = "core"
+
+        (error,) = Thing.check(databases={"default"})
+    assert error.id == "tidb.E001"
+    assert error.obj is Thing._meta.get_field("value")
+
+
+def test_left_out(table, monkeypatch):
+    monkeypatch.setitem(
+        connection.settings_dict["OPTIONS"], "drop_unsupported_db_defaults", True
+    )
+    with pytest.warns(UserWarning, match="Left out"):
+        model = table(models.TextField(db_default="x"))
+    (warning,) = model.check(databases={"default"})
+    assert warning.id == "tidb.W003"
+    with connection.cursor() as cursor:
+        cursor.execute(f"SHOW CREATE TABLE {model._meta.db_table}")
+        assert "DEFAULT 'x'" not in cursor.fetchone()[1]
+
+
+@pytest.mark.works("default-uuid")
+def test_alter(table):
+    model = table(models.DateTimeField(null=True))
+    old = model._meta.get_field("value")
+    for default in (Now(), models.NOT_PROVIDED):
+        new = models.DateTimeField(null=True, db_default=default)
+        new.set_attributes_from_name("value")
+        new.model = model
+        with connection.schema_editor() as editor:
+            editor.alter_field(model, old, new)
+        with connection.cursor() as cursor:
+            cursor.execute(f"SHOW CREATE TABLE {model._meta.db_table}")
+            has = "CURRENT_TIMESTAMP" in cursor.fetchone()[1]
+        assert has is (default is not models.NOT_PROVIDED)
+        old = new
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rebuild_tables", "shop"),
+        ("rebuild_tables", 1),
+        ("rebuild_tables", [1]),
+        ("drop_unsupported_db_defaults", "yes"),
+    ],
+)
+def test_options_are_checked(monkeypatch, name, value):
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], name, value)
+    with pytest.raises(ImproperlyConfigured, match=f"{name}.*{re.escape(repr(value))}"):
+        connection.get_connection_params()
+
+
+def test_nothing_is_warned_of_without_need(table):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = table(models.IntegerField(db_default=1))
+        assert model.check(databases={"default"}) == []

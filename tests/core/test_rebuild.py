@@ -1,0 +1,447 @@
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+
+import MySQLdb
+import pytest
+from django.db import (
+    DatabaseError,
+    IntegrityError,
+    NotSupportedError,
+    OperationalError,
+    connection,
+    models,
+)
+from django.test.utils import isolate_apps
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from django_tidb import rebuild
+from django_tidb.rebuild import TableDefinition, read_definition
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NEW, OLD = "shop__rebuild_new", "shop__rebuild_old"
+
+
+def run(*statements):
+    with connection.cursor() as cursor:
+        for sql in statements:
+            cursor.execute(sql)
+        return cursor.fetchall()
+
+
+def alter(sql):
+    with connection.schema_editor() as editor:
+        editor.execute(sql, None)
+
+
+def tables():
+    return {name for (name,) in run("SHOW TABLES") if name.startswith(("shop", "item"))}
+
+
+@pytest.fixture
+def drops():
+    yield
+    run(
+        "SET foreign_key_checks = 0",
+        *(f"DROP TABLE `{name}`" for name in tables()),
+        "SET foreign_key_checks = 1",
+    )
+
+
+def allow(monkeypatch, value):
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "rebuild_tables", value)
+
+
+@pytest.fixture
+def allowed(monkeypatch):
+    allow(monkeypatch, True)
+
+
+@pytest.fixture
+def shop(drops):
+    """A table with a bit of everything, its parent, its child and itself."""
+    foreign = connection.features.supports_foreign_keys
+    check = connection.features.supports_table_check_constraints
+    run(
+        "CREATE TABLE item_parent (id INT PRIMARY KEY)",
+        "INSERT INTO item_parent VALUES (1), (2)",
+        "CREATE TABLE shop (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(20) "
+        "NOT NULL COMMENT 'a, (b) ''c''', parent_id INT, shop_id INT, data JSON, "
+        "raw BLOB, price DECIMAL(9, 2) DEFAULT 1.5, "
+        "twice INT GENERATED ALWAYS AS (parent_id * 2) VIRTUAL, "
+        "UNIQUE KEY shop_name (name), KEY shop_price (price, name)"
+        + (
+            ", CONSTRAINT shop_parent FOREIGN KEY (parent_id) REFERENCES item_parent "
+            "(id) ON DELETE CASCADE, CONSTRAINT shop_self FOREIGN KEY (shop_id) "
+            "REFERENCES shop (id)"
+            if foreign
+            else ""
+        )
+        + (", CONSTRAINT shop_check CHECK (price > 0)" if check else "")
+        + ") COMMENT 'of ''everything''' AUTO_ID_CACHE 100",
+        "INSERT INTO shop (id, name, parent_id, shop_id, data, raw) VALUES "
+        "(7, 'a', 1, 7, '{\"x\": [1]}', x'00ff'), (9, 'B', 2, NULL, NULL, NULL)",
+        "CREATE TABLE item (id INT PRIMARY KEY, shop_id INT"
+        + (
+            ", CONSTRAINT item_shop FOREIGN KEY (shop_id) REFERENCES shop (id)"
+            if foreign
+            else ""
+        )
+        + ")",
+        "INSERT INTO item VALUES (1, 7)",
+    )
+    return state()
+
+
+def state():
+    """Everything that a rebuild has to keep: rows and definitions."""
+    shop, item = (read_definition(connection, name) for name in ("shop", "item"))
+    return (
+        run("SELECT id, name, parent_id, shop_id, data, raw, price FROM shop"),
+        {name: key for name, key in shop.keys.items() if name},
+        item.keys,
+        shop.options.split(" AUTO_INCREMENT=")[0],
+        shop.options.split("COMMENT=")[1],
+    )
+
+
+# Refused by every TiDB: it would change the clustered primary key.
+REFUSED = "ALTER TABLE `shop` DROP PRIMARY KEY"
+ADD_STORED = (
+    "ALTER TABLE `shop` ADD COLUMN `plus` int AS (CAST(`price` * 2 AS SIGNED)) STORED"
+)
+
+
+def test_everything_survives(shop, allowed):
+    alter(ADD_STORED)
+    assert state() == shop
+    assert run("SELECT plus FROM shop") == ((3,), (3,))
+    assert tables() == {"shop", "item", "item_parent"}
+    # The ids go on where they were.
+    run("INSERT INTO shop (name) VALUES ('c')")
+    assert run("SELECT MIN(id) > 9 FROM shop WHERE name = 'c'") == ((1,),)
+
+
+@pytest.mark.works("foreign-key")
+def test_foreign_keys_hold_afterwards(shop, allowed):
+    alter(ADD_STORED)
+    for statement in (
+        "INSERT INTO item VALUES (2, 8)",
+        "DELETE FROM shop WHERE id = 7",
+        "INSERT INTO shop (name, parent_id) VALUES ('x', 3)",
+        "INSERT INTO shop (name, shop_id) VALUES ('x', 3)",
+    ):
+        with pytest.raises(IntegrityError):
+            run(statement)
+    run("DELETE FROM item", "DELETE FROM item_parent WHERE id = 2")
+    assert run("SELECT id FROM shop") == ((7,),)
+
+
+def test_position_of_auto_random(drops, allowed):
+    run(
+        "CREATE TABLE shop (id BIGINT AUTO_RANDOM(5) PRIMARY KEY, a INT)",
+        "INSERT INTO shop (a) VALUES (1), (2), (3)",
+    )
+    before = set(run("SELECT id, a FROM shop"))
+    alter("ALTER TABLE `shop` ADD COLUMN `plus` int AS (`a` + 1) STORED")
+    assert set(run("SELECT id, a FROM shop")) == before
+    for _ in range(50):
+        run("INSERT INTO shop (a) VALUES (4)")
+    assert run("SELECT COUNT(DISTINCT id) FROM shop") == ((53,),)
+
+
+def test_rows_of_more_than_one_batch(drops, allowed, monkeypatch):
+    monkeypatch.setattr(rebuild, "BATCH", 10)
+    run("CREATE TABLE shop (a INT, b VARCHAR(9), PRIMARY KEY (a, b))")
+    for number in range(3):
+        values = ", ".join(f"({number}, '{letter}')" for letter in "abcdefghijklmn")
+        run(f"INSERT INTO shop VALUES {values}")
+    before = run("SELECT a, b FROM shop ORDER BY a, b")
+    alter("ALTER TABLE `shop` DROP PRIMARY KEY")
+    # By _tidb_rowid now.
+    alter("ALTER TABLE `shop` ADD COLUMN `plus` int AS (`a` + 1) STORED")
+    assert run("SELECT a, b FROM shop ORDER BY a, b") == before
+
+
+def test_refused_with_rows(shop, monkeypatch):
+    for value in (False, (), ["item"]):
+        allow(monkeypatch, value)
+        with pytest.raises(NotSupportedError, match=r"OPTIONS.*rebuild_tables"):
+            alter(REFUSED)
+    assert state() == shop
+    assert tables() == {"shop", "item", "item_parent"}
+    allow(monkeypatch, ["shop"])
+    alter(ADD_STORED)
+    assert state() == shop
+
+
+def test_allowed_without_rows(drops):
+    run("CREATE TABLE shop (id INT PRIMARY KEY)")
+    alter(REFUSED)
+    assert "" not in read_definition(connection, "shop").keys
+
+
+def test_rows_that_do_not_fit(drops, allowed):
+    run(
+        "CREATE TABLE shop (id VARCHAR(9) PRIMARY KEY)",
+        "INSERT INTO shop VALUES ('1'), ('x')",
+    )
+    with pytest.raises(DatabaseError, match="x"):
+        alter("ALTER TABLE `shop` MODIFY `id` int NOT NULL")
+    assert run("SELECT id FROM shop") == (("1",), ("x",))
+    assert tables() == {"shop"}
+
+
+def test_zero_stays_zero(drops, allowed):
+    run("CREATE TABLE shop (id INT PRIMARY KEY)", "INSERT INTO shop VALUES (0), (1)")
+    alter("ALTER TABLE `shop` MODIFY `id` int AUTO_INCREMENT NOT NULL")
+    assert run("SELECT id FROM shop") == ((0,), (1,))
+    run("INSERT INTO shop VALUES ()")
+    assert run("SELECT COUNT(*), MAX(id) > 1 FROM shop") == ((3, 1),)
+
+
+def test_session_is_as_before(shop, allowed):
+    names = (
+        "@@foreign_key_checks, @@sql_mode, @@allow_auto_random_explicit_insert, "
+        "@@tidb_txn_mode"
+    )
+    before = run(f"SELECT {names}")
+    alter(ADD_STORED)
+    assert run(f"SELECT {names}") == before
+    with pytest.raises(DatabaseError):
+        alter("ALTER TABLE `shop` MODIFY `id` datetime NOT NULL")
+    assert run(f"SELECT {names}") == before
+
+
+class Fault(OperationalError):
+    pass
+
+
+@contextmanager
+def fault_at(monkeypatch, number, *, killed):
+    """Let statement `number` of a rebuild fail, or the process die there."""
+    done = []
+    real = rebuild._Tables.run
+
+    def faulty(self, sql):
+        done.append(sql)
+        if len(done) == number:
+            raise Fault(1105, f"fault at {sql}")
+        real(self, sql)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rebuild._Tables, "run", faulty)
+        if killed:
+            patch.setattr(rebuild._Tables, "go_back", lambda self: None)
+        yield done
+
+
+def migrate():
+    """A migration that takes a rebuild."""
+    with isolate_apps("tests.core"):
+
+        class Shop(models.Model):
+            price = models.DecimalField(max_digits=9, decimal_places=2)
+            plus = models.GeneratedField(
+                expression=models.F("price") * 2,
+                output_field=models.IntegerField(),
+                db_persist=True,
+            )
+
+            class Meta:
+                app_label = "core"
+                db_table = "shop"
+
+        with connection.schema_editor() as editor:
+            editor.add_field(Shop, Shop._meta.get_field("plus"))
+
+
+needs_generated = pytest.mark.skipif(
+    not hasattr(models, "GeneratedField"),
+    reason="GeneratedField is new in Django 5.0: "
+    "https://docs.djangoproject.com/en/5.0/releases/5.0/",
+)
+
+
+@needs_generated
+@pytest.mark.parametrize("killed", [False, True])
+def test_fault_at_every_step(shop, allowed, monkeypatch, killed):
+    number = 0
+    while True:
+        number += 1
+        with fault_at(monkeypatch, number, killed=killed) as done:
+            if number > 30:
+                pytest.fail("The rebuild does not end.")
+            try:
+                migrate()
+            except Fault:
+                pass
+            else:
+                break
+        # Either of the two is complete, under a name that is picked up.
+        found = tables()
+        if "shop" in found:
+            assert state()[0] == shop[0]
+        else:
+            assert killed
+            assert {OLD, NEW} <= found
+            assert run(f"SELECT COUNT(*) FROM {OLD}") == ((2,),)
+        if not killed and not any(f"RENAME TABLE `{NEW}`" in sql for sql in done[:-1]):
+            assert tables() == {"shop", "item", "item_parent"}
+            assert state() == shop
+        # Running it again finishes the work.
+        migrate()
+        assert state() == shop
+        assert run("SELECT plus FROM shop ORDER BY id") == ((3,), (3,))
+        assert tables() == {"shop", "item", "item_parent"}
+        run("ALTER TABLE shop DROP COLUMN plus")
+    assert len(done) >= 5
+    assert state() == shop
+
+
+@pytest.fixture
+def other():
+    """Another connection, as raw as can be."""
+    settings = connection.settings_dict
+    with_database = MySQLdb.connect(
+        host=settings["HOST"],
+        port=int(settings["PORT"]),
+        user=settings["USER"],
+        password=settings["PASSWORD"],
+        database=settings["NAME"],
+        autocommit=True,
+    )
+    yield with_database
+    with_database.close()
+
+
+def test_writes_at_every_step(shop, allowed, monkeypatch, other):
+    # At each statement another connection writes. What it was told is
+    # committed is there in the end, whether the rebuild was refused or not.
+    real = rebuild._Tables.run
+    step, committed, refused = [0], [], 0
+
+    def writing(self, sql):
+        step[0] += 1
+        try:
+            with other.cursor() as cursor:
+                cursor.execute(
+                    "INSERT INTO shop (name) VALUES (%s)", [f"{stop}-{step[0]}"]
+                )
+        except MySQLdb.ProgrammingError as error:
+            # Meanwhile the table is not there: the writer knows that it failed.
+            assert error.args[0] == 1146
+        else:
+            committed.append(f"{stop}-{step[0]}")
+        real(self, sql)
+
+    for stop in range(1, 9):
+        step[0] = 0
+        with monkeypatch.context() as patch:
+
+            def writing_once(self, sql, stop=stop):
+                step[0] += 1
+                if step[0] == stop:
+                    step[0] -= 1
+                    writing(self, sql)
+                else:
+                    real(self, sql)
+
+            patch.setattr(rebuild._Tables, "run", writing_once)
+            try:
+                alter(ADD_STORED)
+            except NotSupportedError as error:
+                assert "changed while" in str(error)
+                refused += 1
+            else:
+                run("ALTER TABLE shop DROP COLUMN plus")
+        names = {name for (name,) in run("SELECT name FROM shop")}
+        assert names == {"a", "B", *committed}
+        assert tables() == {"shop", "item", "item_parent"}
+    assert refused
+    assert committed
+
+
+@pytest.mark.parametrize("statement", ["UPDATE shop SET price = 3", "DELETE FROM item"])
+def test_other_changes_while_rows_are_copied(
+    shop, allowed, monkeypatch, other, statement
+):
+    real = rebuild._copy
+
+    def changing(*args):
+        copied = real(*args)
+        with other.cursor() as cursor:
+            cursor.execute(statement)
+        return copied
+
+    monkeypatch.setattr(rebuild, "_copy", changing)
+    if "shop" in statement:
+        with pytest.raises(NotSupportedError, match="changed while"):
+            alter(ADD_STORED)
+        assert run("SELECT DISTINCT price FROM shop") == ((3,),)
+    else:
+        # Another table is nobody's concern.
+        alter(ADD_STORED)
+        assert run("SELECT COUNT(*) FROM item") == ((0,),)
+
+
+def test_transaction_left_open(shop, allowed, other):
+    # It began before, and ends while the table waits to be renamed aside.
+    other.autocommit(False)
+    with other.cursor() as cursor:
+        cursor.execute("INSERT INTO shop (name) VALUES ('late')")
+    timer = threading.Timer(1.5, other.commit)
+    timer.start()
+    try:
+        with pytest.raises(NotSupportedError, match="changed while"):
+            alter(ADD_STORED)
+    finally:
+        timer.join()
+    assert run("SELECT COUNT(*) FROM shop WHERE name = 'late'") == ((1,),)
+    assert tables() == {"shop", "item", "item_parent"}
+    alter(ADD_STORED)
+    assert run("SELECT COUNT(*) FROM shop WHERE name = 'late'") == ((1,),)
+
+
+texts = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"], max_codepoint=0xFFFF), max_size=12
+)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(comment=texts, default=texts, name=st.text("ab`, ()'é", min_size=1, max_size=9))
+def test_definitions_are_read_to_the_letter(drops, comment, default, name):
+    column = name.strip() or "x"
+    quoted = "`{}`".format(column.replace("`", "``"))
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS shop")
+        cursor.execute(
+            f"CREATE TABLE shop (id INT PRIMARY KEY, {quoted.replace('%', '%%')} "
+            "VARCHAR(20) DEFAULT %s COMMENT %s, KEY k (" + quoted + ")) COMMENT %s",
+            [default, comment, comment],
+        )
+    definition = read_definition(connection, "shop")
+    assert list(definition.columns) == ["id", column]
+    assert list(definition.keys) == ["", "k"]
+    run("DROP TABLE shop")
+    run(definition.sql("shop").replace("%", "%"))
+    assert read_definition(connection, "shop") == definition
+
+
+def test_definition_that_cannot_be_read():
+    with pytest.raises(ValueError, match="cannot be read"):
+        TableDefinition.parse("CREATE TABLE `t` (\n  `a` int DEFAULT 'x\n) ENGINE")
+
+
+def test_clauses_that_no_table_is_rebuilt_for(shop, allowed):
+    # The server's own answer is passed on.
+    with pytest.raises(OperationalError, match=r"8200|1105"):
+        alter("ALTER TABLE `shop` SET TIFLASH REPLICA 1")
+    assert state() == shop
