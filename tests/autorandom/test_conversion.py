@@ -13,6 +13,7 @@ from .utils import connection, show_create_table
 
 COUNTER = 2**58 - 1
 CASCADE = models.CASCADE
+RANDOM = BigAutoRandomField(primary_key=True)
 
 
 class History:
@@ -167,6 +168,18 @@ def test_what_is_the_same_for_the_database(history):
     assert project.alter(field, collect_sql=True) == []
 
 
+@pytest.mark.parametrize("pk", [models.AutoField, models.BigAutoField])
+@pytest.mark.parametrize("cache", [1, 50])
+def test_again_after_a_migration_that_ended_halfway(history, pk, cache):
+    project = history(pk(primary_key=True), tidb_auto_id_cache=cache)
+    keys = fill(project)
+    before = project.state
+    project.alter(RANDOM)
+    project.state = before
+    project.alter(RANDOM)
+    check(project, *keys)
+
+
 def test_sql(history):
     project = history(models.AutoField(primary_key=True), tidb_auto_id_cache=1)
     fill(project)
@@ -198,9 +211,6 @@ def test_the_variable_is_restored_after_an_error(history, monkeypatch):
     with pytest.raises(DatabaseError):
         project.alter(BigAutoRandomField(primary_key=True))
     assert not is_set()
-
-
-RANDOM = BigAutoRandomField(primary_key=True)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import re
 
 import django
 import pytest
-from django.core.management import call_command
+from django.core import checks
 from django.core.management.commands import makemigrations, migrate
 from django.db import NotSupportedError, connections, migrations, models
 from django.db.migrations.autodetector import MigrationAutodetector
@@ -361,4 +361,4 @@ def test_autodetectors_of_the_commands(monkeypatch):
     assert issubclass(first, RowIdOptionsDetector) and issubclass(first, Another)
     apps.get_app_config("django_tidb_autorandom").ready()
     assert makemigrations.Command.autodetector is first
-    assert call_command("check") is None
+    assert checks.run_checks(tags=["commands"]) == []

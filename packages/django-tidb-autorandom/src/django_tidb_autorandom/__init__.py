@@ -6,16 +6,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .capacity import IdUsage, id_usage
     from .explicit import allow_explicit_ids
     from .fields import BigAutoRandomField
 
-__all__ = ["BigAutoRandomField", "__version__", "allow_explicit_ids"]
+__all__ = [
+    "BigAutoRandomField",
+    "IdUsage",
+    "__version__",
+    "allow_explicit_ids",
+    "id_usage",
+]
 
 __version__ = "0.2.0"
 
 _MODULES = {
     "BigAutoRandomField": "fields",
+    "IdUsage": "capacity",
     "allow_explicit_ids": "explicit",
+    "id_usage": "capacity",
 }
 
 

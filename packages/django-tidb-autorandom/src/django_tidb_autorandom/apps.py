@@ -16,9 +16,10 @@ class TiDBAutoRandomConfig(AppConfig):
     verbose_name = "TiDB AUTO_RANDOM"
 
     def ready(self) -> None:
-        from .checks import check_options
+        from .checks import check_id_usage, check_options
 
         checks.register(check_options, checks.Tags.models)
+        checks.register(check_id_usage, checks.Tags.database)
         self._extend_autodetectors()
 
     def _extend_autodetectors(self) -> None:

@@ -7,8 +7,12 @@ from typing import Any
 
 from django.apps import apps
 from django.core.checks import CheckMessage, Error, Warning
+from django.db import connections
 from django.db.models import Model
 
+from django_tidb import is_tidb
+
+from .capacity import DEFAULT_THRESHOLD, id_usage
 from .fields import BigAutoRandomField
 from .options import invalid_values, option_values
 
@@ -93,3 +97,47 @@ def check_model_options(model: type[Model]) -> Iterable[CheckMessage]:
             obj=model,
             id="tidb_autorandom.E012",
         )
+
+
+def check_id_usage(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """
+    Warn of tables that have few ids left, in the `databases` that are TiDB
+    and for the models whose tables belong there.
+    """
+    issues: list[CheckMessage] = []
+    for alias in databases or ():
+        connection = connections[alias]
+        if not is_tidb(connection):
+            continue
+        threshold = connection.tidb_options.get("id_usage_threshold", DEFAULT_THRESHOLD)
+        if type(threshold) not in (int, float) or not 0 < threshold <= 1:
+            issues.append(
+                Error(
+                    f"'id_usage_threshold' in OPTIONS of the database {alias!r} is "
+                    f"{threshold!r}; it must be a number above 0 and up to 1.",
+                    hint=f"Leave it out for {DEFAULT_THRESHOLD}.",
+                    id="tidb_autorandom.E014",
+                )
+            )
+            continue
+        labels = {
+            model._meta.db_table: model._meta.label
+            for model in connection.validation.models()
+            if not model._meta.proxy
+        }
+        issues += [
+            Warning(
+                f"{labels[usage.table]} has used {usage.share:.1%} of the "
+                f"{usage.capacity} ids of {usage.kind} in the database {alias!r}.",
+                hint=(
+                    "An id that was inserted explicitly may have used them up: see "
+                    "FORCE AUTO_RANDOM_BASE and FORCE AUTO_INCREMENT. Otherwise give "
+                    "the table a larger key."
+                ),
+                obj=usage.table,
+                id="tidb_autorandom.W004",
+            )
+            for usage in id_usage(alias, labels)
+            if usage.share > threshold
+        ]
+    return issues

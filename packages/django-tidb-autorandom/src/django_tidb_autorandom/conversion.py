@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from django.db import NotSupportedError, models
+from django.db.backends.base.schema import _related_non_m2m_objects
 from django.db.models import Field, Model
 
 from django_tidb import is_tidb
@@ -65,11 +66,15 @@ def alter_field(
         return False
     if reason := _cannot_alter(schema_editor, model, old_field, new_field):
         rebuild(schema_editor, model, f"The field {new_field.name!r}", reason)
-    if not old or old_field.column != new_field.column:
+    # A migration that ended halfway is run again.
+    done = not old and _is_auto_random(connection, model._meta.db_table)
+    if not done and (not old or old_field.column != new_field.column):
         # What Django can do comes first: a BIGINT, foreign keys that fit it,
         # the name of the column.
         step = _step(old_field if old else models.BigAutoField(), new_field)
         schema_editor.alter_field(model, old_field, step)
+        if not connection.features.supports_foreign_keys:
+            _alter_references(schema_editor, old_field, step)
     if old:
         _modify(schema_editor, model, new_field)
     else:
@@ -119,6 +124,37 @@ def _cannot_alter(
         if cursor.fetchone():
             return "its primary key is NONCLUSTERED."
     return None
+
+
+def _alter_references(schema_editor: Any, old_field: Field, new_field: Field) -> None:
+    # Django does it together with the foreign keys, and where there are none
+    # not at all.
+    for old, new in _related_non_m2m_objects(old_field, new_field):
+        old_params, new_params = (
+            rel.field.db_parameters(connection=schema_editor.connection)
+            for rel in (old, new)
+        )
+        if old_params["type"] != new_params["type"]:
+            schema_editor._alter_field(
+                new.related_model,
+                old.field,
+                new.field,
+                old_params["type"],
+                new_params["type"],
+                old_params,
+                new_params,
+            )
+
+
+def _is_auto_random(connection: Any, table: str) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() "
+            "AND table_name = %s "
+            "AND tidb_row_id_sharding_info LIKE 'PK_AUTO_RANDOM_BITS%%'",
+            [table],
+        )
+        return cursor.fetchone() is not None
 
 
 def _step(field: Field, new_field: Field) -> Field:

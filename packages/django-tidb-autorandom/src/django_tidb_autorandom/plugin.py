@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from django.db.models import Field, Model
 
 
-_SHARDING = re.compile(r"PK_AUTO_RANDOM_BITS=(\d+)(?:, RANGE BITS=(\d+))?")
+#: information_schema's words for the shard bits and the range of a table.
+SHARDING = re.compile(r"PK_AUTO_RANDOM_BITS=(\d+)(?:, RANGE BITS=(\d+))?")
 
 
 def field_type(
     column: Any, connection: BaseDatabaseWrapper
 ) -> tuple[str, dict[str, Any]] | None:
     """Recognise an AUTO_RANDOM column: the first of its table's primary key."""
-    sharding = _SHARDING.match(column.row_id_sharding)
+    sharding = SHARDING.match(column.row_id_sharding)
     if not sharding or column.primary_key != 1:
         return None
     arguments = {"shard_bits": int(sharding[1])}
@@ -51,6 +52,12 @@ def alter_field(
     return alter_field(schema_editor, model, old_field, new_field)
 
 
+def report(connection: BaseDatabaseWrapper) -> dict[str, list[dict[str, Any]]]:
+    from .capacity import report
+
+    return report(connection)
+
+
 plugin = Plugin(
     name="autorandom",
     api_version=1,
@@ -61,6 +68,8 @@ plugin = Plugin(
     alter_field=alter_field,
     write=write,
     loading=loading,
+    report=report,
+    options=("id_usage_threshold",),
     moved={
         "django_tidb.fields.BigAutoRandomField": (
             "django_tidb_autorandom.BigAutoRandomField"

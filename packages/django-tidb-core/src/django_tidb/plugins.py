@@ -64,6 +64,12 @@ def _loads_anything(connection: BaseDatabaseWrapper) -> AbstractContextManager[A
     return nullcontext()
 
 
+def _reports_nothing(
+    connection: BaseDatabaseWrapper,
+) -> Mapping[str, list[dict[str, Any]]]:
+    return {}
+
+
 def _alters_nothing(
     schema_editor: Any, model: type[Model], old_field: Field, new_field: Field
 ) -> bool:
@@ -105,6 +111,11 @@ class Plugin:
     #: rows of a serialized test database, are loaded.
     loading: Callable[[BaseDatabaseWrapper], AbstractContextManager[Any]] = (
         _loads_anything
+    )
+    #: What the command ``tidb`` shows of a database: headings, and their rows,
+    #: in values that JSON has.
+    report: Callable[[BaseDatabaseWrapper], Mapping[str, list[dict[str, Any]]]] = (
+        _reports_nothing
     )
     #: Names of ours that DATABASES[...]["OPTIONS"] accepts beside the driver's;
     #: found in ``connection.tidb_options``.

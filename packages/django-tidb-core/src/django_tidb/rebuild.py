@@ -137,6 +137,7 @@ class TableDefinition:
         Raises ValueError for a clause that no rebuild is made for.
         """
         columns, keys = dict(self.columns), dict(self.keys)
+        options: dict[str, int] = {}
         for clause in _split(clauses):
             if match := re.fullmatch(
                 rf"(?:MODIFY|ADD COLUMN) ({_NAME} .+)", clause, re.DOTALL
@@ -149,12 +150,14 @@ class TableDefinition:
             elif clause == "DROP PRIMARY KEY":
                 del keys[""]
             elif match := re.fullmatch(
-                rf"ADD CONSTRAINT {_NAME} (PRIMARY KEY \(.+\))", clause
+                rf"ADD (?:CONSTRAINT {_NAME} )?(PRIMARY KEY \(.+)", clause
             ):
                 keys[""] = match[2]
+            elif match := re.fullmatch(_OPTION, clause):
+                options[match[1]] = int(match[2])
             else:
                 raise ValueError(f"No table is rebuilt for {clause}")
-        return TableDefinition(columns, keys, self.options)
+        return TableDefinition(columns, keys, _with(self.options, columns, options))
 
     def has(self, clauses: str) -> bool:
         """Return whether ALTER TABLE with these clauses has been done before."""
@@ -213,6 +216,29 @@ class TableDefinition:
                 key = match[1] + ",".join(map(quote, parts)) + match[5]
             left[name] = key
         return left
+
+
+# Options of a table that ALTER TABLE does not change, or not always; 0 stands
+# for the server's default.
+_OPTION = r"(AUTO_ID_CACHE|PRE_SPLIT_REGIONS|SHARD_ROW_ID_BITS) = (\d+)"
+
+
+def _with(options: str, columns: dict[str, str], changes: dict[str, int]) -> str:
+    """Return `options` of a table with changes, and as fits its columns."""
+    names = list(changes)
+    definitions = " ".join(columns.values())
+    # Where the ids go on, if there is no column any more that counts on.
+    if " AUTO_RANDOM(" not in definitions:
+        names.append("AUTO_RANDOM_BASE")
+    if " AUTO_INCREMENT" not in definitions:
+        names.append("AUTO_INCREMENT")
+    for name in names:
+        options = re.sub(rf" (?:/\*T!\[\w+\] {name}=\d+ \*/|{name}=\d+)", "", options)
+    head, line, partitions = options.partition("\nPARTITION BY")
+    for name, value in changes.items():
+        if value:
+            head += f" {name}={value}"
+    return head + line + partitions
 
 
 def _kind(key: str) -> str:
@@ -382,9 +408,9 @@ def recover(editor: Any, table: str) -> bool:
     return False
 
 
-def rebuild(editor: Any, table: str, clauses: str, error: Exception) -> None:
+def rebuild(editor: Any, table: str, clauses: str, reason: str) -> None:
     """
-    Do what ALTER TABLE with these clauses was refused for with `error`.
+    Do what ALTER TABLE with these clauses is refused, for this `reason`.
 
     Raises ``NotSupportedError`` if the table has rows and OPTIONS do not allow
     its rebuild, and if its rows changed meanwhile: nothing has happened then.
@@ -392,7 +418,7 @@ def rebuild(editor: Any, table: str, clauses: str, error: Exception) -> None:
     tables = _Tables(editor, table)
     old = tables.definition(table)
     new = old.alter(clauses)
-    about = f"TiDB refuses ALTER TABLE {quote(table)} {clauses}: {error.args[1]}."
+    about = f"TiDB refuses ALTER TABLE {quote(table)} {clauses}: {reason}"
     if tables.fetch(f"SELECT 1 FROM {quote(table)} LIMIT 1") and not _allowed(
         editor.connection, table
     ):
@@ -401,7 +427,7 @@ def rebuild(editor: Any, table: str, clauses: str, error: Exception) -> None:
             f"{about} The table has to be rebuilt, and it has rows. Stop what writes "
             f"to it, make a backup, add {table!r} to "
             f"DATABASES[{alias!r}]['OPTIONS']['rebuild_tables'] and run this again."
-        ) from error
+        )
     with copying(editor.connection):
         try:
             _create(tables, old, new)
@@ -415,7 +441,7 @@ def rebuild(editor: Any, table: str, clauses: str, error: Exception) -> None:
                 raise NotSupportedError(
                     f"{about} The table was to be rebuilt, but its rows changed while "
                     "they were copied. Stop what writes to it and run this again."
-                ) from error
+                )
             tables.point_at_new()
             tables.rename(tables.new, table)
         except BaseException:

@@ -73,6 +73,8 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         super().__init__(*args, **kwargs)
         self.deferred_sql: list[Any] = []
         self._last_statement: tuple[str, Any] | None = None
+        self._in_create_model = False
+        self._in_table_sql = False
         # What tables were before they began to change; None until they do.
         self._guarded: dict[str, TableDefinition | None] = {}
         # Tables whose rebuild an earlier run began and this one has finished.
@@ -129,10 +131,21 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
                 sql += f" {option}"
         return sql, []
 
+    def quote_value(self, value: Any) -> Any:
+        quoted = super().quote_value(value)
+        # Names have single percent signs, so values need them too.
+        if self._in_create_model and _FINISHED is not None and isinstance(value, str):
+            return quoted.replace("%%", "%")
+        return quoted
+
     def create_model(self, model: type[Model]) -> None:
-        sql, _ = self.table_sql(model)
+        self._in_create_model = True
+        try:
+            sql, _ = self.table_sql(model)
+        finally:
+            self._in_create_model = False
         with self._forward_references(model):
-            self.execute(sql, _FINISHED)
+            self.execute(sql, None)
         self._tables[model._meta.db_table.lower()] = True
         for field in model._meta.local_many_to_many:
             if field.remote_field.through._meta.auto_created:
@@ -322,7 +335,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
                 super().execute(sql, params)
             return
         try:
-            rebuild(self, *found, error)
+            rebuild(self, *found, f"{error.args[1]}.")
         except ValueError:
             raise error from None
 
@@ -330,6 +343,23 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         # A plugin's index need not have anything to do.
         if (statement := index.create_sql(model, self)) is not None:
             self.execute(statement, params=None)
+
+    def rebuild_table(self, model: type[Model], clauses: str, reason: str) -> None:
+        """
+        Do by a new table what ALTER TABLE with these clauses cannot, for this
+        `reason`, a sentence. For plugins, which know beforehand.
+
+        Raises ``NotSupportedError``, before any change, if the table has rows
+        and OPTIONS["rebuild_tables"] does not allow it.
+        """
+        table = model._meta.db_table
+        if self.collect_sql:
+            self.collected_sql.append(
+                f"-- The table {table} is rebuilt for what is refused otherwise:"
+            )
+            self.execute(f"ALTER TABLE {self.quote_name(table)} {clauses}", None)
+        else:
+            rebuild(self, table, clauses, reason)
 
     # -- Columns
 

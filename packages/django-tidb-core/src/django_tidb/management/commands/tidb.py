@@ -112,6 +112,9 @@ class Command(BaseCommand):
                 }
                 for issue in affecting(server, variables)
             ],
+            "plugins": {
+                plugin.name: dict(plugin.report(connection)) for plugin in get_plugins()
+            },
         }
 
     def _print(self, report: dict[str, Any]) -> None:
@@ -138,6 +141,12 @@ class Command(BaseCommand):
                 database["known_issues"], key=lambda issue: not issue["concerns"]
             ):
                 self._print_issue(issue)
+            for headings in database["plugins"].values():
+                for heading, rows in headings.items():
+                    self.stdout.write(f"  {heading}")
+                    for row in rows:
+                        cells = (f"{name} {value}" for name, value in row.items())
+                        self.stdout.write(f"    {', '.join(cells)}")
 
     def _print_issue(self, issue: dict[str, Any]) -> None:
         concerned = bool(issue["concerns"])

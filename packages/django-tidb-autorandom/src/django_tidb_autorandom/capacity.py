@@ -1,0 +1,123 @@
+"""How much of the ids of each table has been drawn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from django_tidb import is_tidb
+
+from .plugin import SHARDING
+
+__all__ = ["DEFAULT_THRESHOLD", "IdUsage", "id_usage", "report"]
+
+#: The share of a table's ids above which the check warns, unless OPTIONS of
+#: the database has another ``id_usage_threshold``.
+DEFAULT_THRESHOLD = 0.8
+
+_INTEGER_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
+_INTEGER = re.compile(r"(\w+?int|int)(?:\(\d+\))?( unsigned)?")
+
+
+@dataclass(frozen=True)
+class IdUsage:
+    """The ids of one table."""
+
+    #: The table and its column.
+    table: str
+    column: str
+    #: "AUTO_RANDOM" or "AUTO_INCREMENT".
+    kind: str
+    #: How many ids are used up, those included that a server has taken in
+    #: advance, some 30,000 at a time, and that are lost when it restarts.
+    used: int
+    #: How many there are: of an AUTO_RANDOM key, the numbers that its counter
+    #: has beside the random bits.
+    capacity: int
+
+    @property
+    def share(self) -> float:
+        """The part that is used, from 0 to 1."""
+        return self.used / self.capacity
+
+
+def id_usage(
+    using: str | None = None, tables: Iterable[str] | None = None
+) -> list[IdUsage]:
+    """
+    Return the use of ids in the tables of the database `using`, the default
+    one if it is None, or in some `tables` of it; the fullest come first.
+
+    Asks the server for each table that has an AUTO_RANDOM or AUTO_INCREMENT
+    column: https://docs.pingcap.com/tidb/stable/sql-statement-show-table-next-rowid
+
+    Raises ValueError if the database is not a TiDB.
+    """
+    alias = using or DEFAULT_DB_ALIAS
+    connection = connections[alias]
+    if not is_tidb(connection):
+        raise ValueError(f"The database {alias!r} is not a TiDB.")
+    wanted = None if tables is None else set(tables)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT c.table_name, c.column_name, c.column_type, c.extra, "
+            "IFNULL(t.tidb_row_id_sharding_info, '') "
+            "FROM information_schema.columns c JOIN information_schema.tables t "
+            "ON t.table_schema = c.table_schema AND t.table_name = c.table_name "
+            "LEFT JOIN information_schema.statistics s "
+            "ON s.table_schema = c.table_schema AND s.table_name = c.table_name "
+            "AND s.column_name = c.column_name AND s.index_name = 'PRIMARY' "
+            "WHERE c.table_schema = DATABASE() AND (c.extra LIKE '%auto_increment%' "
+            "OR (t.tidb_row_id_sharding_info LIKE 'PK_AUTO_RANDOM_BITS%' "
+            "AND s.seq_in_index = 1))"
+        )
+        found = [row for row in cursor.fetchall() if wanted is None or row[0] in wanted]
+        usage = [_usage(connection, cursor, *row) for row in found]
+    return sorted(usage, key=lambda each: (-each.share, each.table))
+
+
+def _usage(
+    connection: BaseDatabaseWrapper,
+    cursor: Any,
+    table: str,
+    column: str,
+    column_type: str,
+    extra: str,
+    row_id_sharding: str,
+) -> IdUsage:
+    sharding = SHARDING.match(row_id_sharding)
+    if sharding and "auto_increment" not in extra:
+        kind = "AUTO_RANDOM"
+        bits = int(sharding[2] or 64) - int(sharding[1])
+    else:
+        kind = "AUTO_INCREMENT"
+        integer = _INTEGER.match(column_type)
+        # A server takes FLOAT and DOUBLE too.
+        bits = _INTEGER_BITS[integer[1]] if integer else 64
+    unsigned = " unsigned" in column_type
+    capacity = 2 ** (bits if unsigned else bits - 1) - 1
+    cursor.execute(f"SHOW TABLE {connection.ops.quote_name(table)} NEXT_ROW_ID")
+    # One line for each counter of the table, of which some may not be in use.
+    used = max(int(number) for _, _, _, number, _ in cursor.fetchall()) - 1
+    return IdUsage(table, column, kind, min(used, capacity), capacity)
+
+
+def report(connection: BaseDatabaseWrapper) -> dict[str, list[dict[str, Any]]]:
+    """Return what the command ``tidb`` shows of a database."""
+    return {
+        "Ids used": [
+            {
+                "column": f"{each.table}.{each.column}",
+                "kind": each.kind,
+                "used": each.used,
+                "capacity": each.capacity,
+                "percent": round(100 * each.share, 2),
+            }
+            for each in id_usage(connection.alias)
+        ]
+    }

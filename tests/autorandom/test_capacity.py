@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from django.core.management import call_command
+from django.db import models
+from django.test.utils import isolate_apps
+
+from django_tidb_autorandom import allow_explicit_ids, id_usage
+from django_tidb_autorandom.checks import check_id_usage
+
+from .models import Event, ShortEvent, Ticket
+from .utils import connection, table
+
+
+def usage_of(model):
+    (usage,) = id_usage(tables=[model._meta.db_table])
+    return usage
+
+
+@pytest.mark.django_db(transaction=True)
+def test_auto_random():
+    before = usage_of(Event)
+    assert (before.table, before.column) == ("autorandom_event", "id")
+    assert (before.kind, before.capacity) == ("AUTO_RANDOM", 2**58 - 1)
+    with allow_explicit_ids():
+        Event.objects.create(pk=(3 << 58) + 2**54)
+    assert usage_of(Event).share == pytest.approx(2**54 / 2**58, rel=1e-6)
+    Event.objects.create()
+    assert usage_of(Event).used >= 2**54 + 1
+
+
+@pytest.mark.works("auto-random-range")
+@pytest.mark.django_db
+def test_range():
+    assert usage_of(ShortEvent).capacity == 2**50 - 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_auto_increment():
+    used = usage_of(Ticket).used
+    assert usage_of(Ticket).kind == "AUTO_INCREMENT"
+    assert usage_of(Ticket).capacity == 2**63 - 1
+    Ticket.objects.create(pk=used + 2_000_000)
+    assert usage_of(Ticket).used >= used + 2_000_000
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("field", "bits"), [(models.AutoField, 31), (models.SmallAutoField, 15)]
+)
+def test_small_keys(field, bits):
+    with isolate_apps("tests.autorandom"):
+
+        class Small(models.Model):
+            id = field(primary_key=True)
+
+            class Meta:
+                app_label = "autorandom"
+
+    with table(Small):
+        Small.objects.create(pk=2**bits - 100)
+        usage = usage_of(Small)
+        assert usage.capacity == 2**bits - 1
+        assert 0.99 < usage.share <= 1
+        assert id_usage()[0] == usage
+
+
+@pytest.mark.django_db(databases=["default", "sqlite"])
+def test_other_databases():
+    with pytest.raises(ValueError, match="'sqlite' is not a TiDB"):
+        id_usage("sqlite")
+    assert check_id_usage(databases=["sqlite"]) == []
+    assert check_id_usage(databases=None) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_check(monkeypatch):
+    monkeypatch.setitem(connection.__dict__, "tidb_options", {})
+    with allow_explicit_ids(), pytest.warns(RuntimeWarning, match="uses up"):
+        Event.objects.create(pk=int(2**58 * 0.9))
+    try:
+        (issue,) = check_id_usage(databases=["default"])
+        assert issue.id == "tidb_autorandom.W004"
+        assert issue.msg == (
+            f"autorandom.Event has used 90.0% of the {2**58 - 1} ids of AUTO_RANDOM "
+            "in the database 'default'."
+        )
+        monkeypatch.setitem(connection.tidb_options, "id_usage_threshold", 0.95)
+        assert check_id_usage(databases=["default"]) == []
+        monkeypatch.setitem(connection.tidb_options, "id_usage_threshold", 95)
+        (issue,) = check_id_usage(databases=["default"])
+        assert issue.id == "tidb_autorandom.E014"
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SET foreign_key_checks = 0")
+            cursor.execute("TRUNCATE TABLE autorandom_event")
+            cursor.execute("SET foreign_key_checks = 1")
+
+
+@pytest.mark.django_db
+def test_command(capsys):
+    Event.objects.create()
+    call_command("tidb", "--database", "default")
+    output = capsys.readouterr().out
+    assert "  Ids used\n" in output
+    assert "column autorandom_event.id, kind AUTO_RANDOM, used " in output
+    call_command("tidb", "--database", "default", "--json")
+    database = json.loads(capsys.readouterr().out)["databases"]["default"]
+    rows = {row["column"]: row for row in database["plugins"]["autorandom"]["Ids used"]}
+    assert rows["autorandom_event.id"]["capacity"] == 2**58 - 1
+    assert rows["autorandom_event.id"]["percent"] < 1
+    assert "autorandom_comment.id" in rows

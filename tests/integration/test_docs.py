@@ -1,0 +1,149 @@
+"""Every code block of the how-to guides and topics runs, in its order."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import MANAGE
+
+DOCS = Path(__file__).parents[2] / "docs"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+DATABASE = """
+import os
+from pathlib import Path
+
+DATABASES = {{
+    "default": {{
+        "ENGINE": "django_tidb",
+        "NAME": {name!r},
+        "USER": os.environ["TIDB_USER"],
+        "PASSWORD": os.environ["TIDB_PASSWORD"],
+        "HOST": os.environ["TIDB_HOST"],
+        "PORT": int(os.environ["TIDB_PORT"]),
+    }}
+}}
+INSTALLED_APPS += ["shop"]
+"""
+
+
+class Guide:
+    """A page of the documentation, and a project that follows it."""
+
+    def __init__(self, page, project):
+        self.project = project
+        text = (DOCS / page).read_text()
+        self.blocks = BLOCK.findall(text)
+        assert len(self.blocks) == text.count("```") / 2
+        (project.path / "manage.py").unlink()
+        for command in (["startproject", "mysite", "."], ["startapp", "shop"]):
+            subprocess.run(
+                [sys.executable, "-m", "django", *command],
+                cwd=project.path,
+                check=True,
+            )
+        # The one of startproject heeds the DJANGO_SETTINGS_MODULE of the tests.
+        project.write("manage.py", MANAGE.replace('"settings"', '"mysite.settings"'))
+        self.append("mysite/settings.py", DATABASE.format(name=project.name))
+
+    def append(self, name, text):
+        with (self.project.path / name).open("a") as file:
+            file.write(text)
+
+    def follow(self, until=None):
+        """Run the blocks up to the one that `until` is in; return their output."""
+        output = []
+        while self.blocks and (until is None or until not in self.blocks[0][1]):
+            language, code = self.blocks.pop(0)
+            if language == "sh":
+                for line in code.splitlines():
+                    assert line.startswith("python manage.py "), line
+                    output.append(self.project.manage(*line.split()[2:]))
+                continue
+            assert language == "python"
+            target, _, code = code.partition("\n")
+            if target == "# python manage.py shell":
+                output.append(self.project.shell(code))
+            elif target == "# mysite/settings.py":
+                self.append("mysite/settings.py", code)
+            else:
+                assert re.fullmatch(r"# shop/\w+(/\w+)?\.py", target), target
+                self.project.write(target[2:], code)
+        return output
+
+
+ROWS = """
+from shop.models import Customer, Order
+
+ann, bob = Customer.objects.create(name="ann"), Customer.objects.create(name="bob")
+ann.friends.add(bob)
+Order.objects.create(customer=bob)
+"""
+
+CHECK = """
+from shop.models import Customer, Order
+from django.db import connection
+
+ann, bob = Customer.objects.order_by("pk")
+assert (ann.pk, bob.pk) == (1, 2) and Order.objects.get().customer == bob
+assert set(ann.friends.all()) == {bob} and set(bob.friends.all()) == {ann}
+new = [Customer.objects.create(name="new") for _ in range(20)]
+assert all(customer.pk & (2**58 - 1) > 2 for customer in new)
+assert len({customer.pk >> 58 for customer in new}) > 1
+new[0].friends.add(new[1], bob)
+order = Order.objects.create(customer=new[0])
+assert order.customer.friends.count() == 2
+"""
+
+
+@pytest.mark.parametrize("key", ["AutoField", "BigAutoField"])
+def test_convert_to_auto_random(project, tidb, key):
+    guide = Guide("howto/convert-to-auto-random.md", project)
+    guide.append(
+        "mysite/settings.py", f"DEFAULT_AUTO_FIELD = 'django.db.models.{key}'\n"
+    )
+    guide.follow(until="# mysite/settings.py")
+    apps = project.path / "shop/apps.py"
+    apps.write_text(re.sub(r" +default_auto_field.*\n", "", apps.read_text()))
+    project.manage("makemigrations", "shop")
+    project.manage("migrate")
+    project.shell(ROWS)
+    _, sql, _ = guide.follow()
+    assert ("`id` bigint AUTO_INCREMENT" in sql) == (key == "AutoField")
+    assert sql.count("SET @@SESSION.tidb_allow_remove_auto_inc = 1;") == 2
+    assert "AUTO_RANDOM(5)" in sql
+    project.shell(CHECK)
+    for table, kind in {
+        "shop_customer": "AUTO_RANDOM(5)",
+        "shop_order": "AUTO_RANDOM(5)",
+        "shop_customer_friends": "AUTO_INCREMENT",
+    }.items():
+        tidb.execute(f"SHOW CREATE TABLE `{project.name}`.`{table}`")
+        assert kind in tidb.fetchone()[1]
+    project.manage("makemigrations", "--check")
+
+
+@pytest.mark.works("auto-random-range")
+def test_ids(project, tidb):
+    guide = Guide("topics/ids.md", project)
+    guide.append(
+        "mysite/settings.py",
+        "INSTALLED_APPS += ['django_tidb', 'django_tidb_autorandom']\n",
+    )
+    guide.follow(until="import json")
+    project.manage("makemigrations", "shop")
+    project.manage("migrate", "shop")
+    guide.follow()
+    project.shell(
+        """
+        from shop.models import Event
+
+        # The counter goes on where the repair has set it.
+        assert Event.objects.create(name="next").pk % 2**58 == 8
+        assert Event.objects.count() == 3
+        """
+    )
