@@ -358,7 +358,10 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
                 f"-- The table {table} is rebuilt for what is refused otherwise:"
             )
             self.execute(f"ALTER TABLE {self.quote_name(table)} {clauses}", None)
-        else:
+            return
+        with self._all_or_nothing(model):
+            # An earlier rebuild may have been interrupted.
+            self._secure()
             rebuild(self, table, clauses, reason)
 
     # -- Columns
