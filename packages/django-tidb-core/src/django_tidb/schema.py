@@ -14,7 +14,7 @@ from django.db.backends.ddl_references import Statement
 from django.db.backends.mysql.schema import (
     DatabaseSchemaEditor as MySQLDatabaseSchemaEditor,
 )
-from django.db.models import Field, Model
+from django.db.models import Field, Index, Model
 
 from .defaults import (
     compiled_default,
@@ -117,7 +117,9 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         if params:
             sql %= tuple(map(self.quote_value, params))
         for statement in filter(None, statements):
-            clause = _clause(statement)
+            # A plugin's index brings its own form for CREATE TABLE.
+            inline = getattr(statement, "inline", None)
+            clause = inline % statement.parts if inline else _clause(statement)
             if clause is None:
                 self.deferred_sql.append(statement)
             else:
@@ -337,6 +339,11 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         except ValueError:
             raise error from None
 
+    def add_index(self, model: type[Model], index: Index) -> None:
+        # A plugin's index need not have anything to do.
+        if (statement := index.create_sql(model, self)) is not None:
+            self.execute(statement, params=None)
+
     def rebuild_table(self, model: type[Model], clauses: str, reason: str) -> None:
         """
         Do by a new table what ALTER TABLE with these clauses cannot, for this
@@ -351,7 +358,10 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
                 f"-- The table {table} is rebuilt for what is refused otherwise:"
             )
             self.execute(f"ALTER TABLE {self.quote_name(table)} {clauses}", None)
-        else:
+            return
+        with self._all_or_nothing(model):
+            # An earlier rebuild may have been interrupted.
+            self._secure()
             rebuild(self, table, clauses, reason)
 
     # -- Columns
