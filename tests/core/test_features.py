@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import runpy
+from pathlib import Path
 
 import django
 import pytest
@@ -10,6 +12,7 @@ from django.db import connection
 
 from django_tidb import features
 
+ROOT = Path(__file__).parents[2]
 LISTS = {
     name: getattr(features, name) for name in ("REFUSED", "UNDEFINED", "BY_DESIGN")
 }
@@ -53,6 +56,13 @@ def test_django_reads_the_lists():
     assert connection.features.django_test_skips == {
         entry.reason: set(entry.tests) for entry in skipped
     }
+
+
+def test_page_is_up_to_date():
+    page = ROOT / "docs" / "ref" / "django-suite.md"
+    script = runpy.run_path(str(ROOT / "scripts" / "django_suite.py"))
+    text = page.read_text()
+    assert text == script["page"](script["results"](text))
 
 
 @pytest.mark.django_db

@@ -13,12 +13,13 @@ from typing import Any
 
 from django.core.exceptions import FieldError
 from django.db.backends.mysql import compiler as mysql
-from django.db.models import Subquery
+from django.db.models import Subquery, expressions
 from django.db.models.expressions import Ref
 from django.db.models.lookups import IsNull
 from django.db.models.sql import AND, OR, Query
 from django.db.models.sql.where import WhereNode
 
+from .defaults import has_default, is_left_out
 from .plugins import get_plugins
 
 
@@ -110,7 +111,16 @@ class PluginWriteMixin:
 
 
 class SQLInsertCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLInsertCompiler):
-    pass
+    def pre_save_val(self, field: Any, obj: Any) -> Any:
+        value = super().pre_save_val(field, obj)
+        # From Django 6.0 on, a column is left out if all rows have its default.
+        if (
+            has_default(field)
+            and isinstance(value, expressions.DatabaseDefault)
+            and is_left_out(field, self.connection)
+        ):
+            return value.expression
+        return value
 
 
 class SQLDeleteCompiler(AsTiDBMixin, mysql.SQLDeleteCompiler):

@@ -18,7 +18,13 @@ from django.db.models.sql import Query
 
 from .known_issues import KNOWN_ISSUES
 
-__all__ = ["compiled_default", "default_sql", "has_default", "without_default"]
+__all__ = [
+    "compiled_default",
+    "default_sql",
+    "has_default",
+    "is_left_out",
+    "without_default",
+]
 
 # What may be a DEFAULT; the server looks at their arguments.
 _ALLOWED = re.compile(
@@ -98,6 +104,24 @@ def default_sql(field: Field, editor: Any) -> tuple[str, list[Any]]:
         "or one of the functions that TiDB lists: "
         f"{KNOWN_ISSUES['default-functions'].link}. Use default= instead."
     )
+
+
+def is_left_out(field: Field, connection: Any) -> bool:
+    """
+    Return whether the option ``drop_unsupported_db_defaults`` has left out the
+    ``db_default`` of `field`, so that its value has to be in the INSERT.
+    """
+    if not connection.tidb_options.get("drop_unsupported_db_defaults"):
+        return False
+    known = connection.tidb_dropped_defaults
+    if field not in known:
+        try:
+            default_sql(field, connection.SchemaEditorClass(connection))
+        except NotSupportedError:
+            known[field] = True
+        else:
+            known[field] = False
+    return bool(known[field])
 
 
 def _constant(sql: str, params: Any, kind: str, connection: Any) -> Any:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from django.db import NotSupportedError, models
+from django.db import models
 from django.db.models import expressions
 from django.db.models.expressions import CombinedExpression, DurationExpression
 from django.db.models.fields.json import HasKeyLookup, KeyTransform
 from django.db.models.functions import Cast, Chr, Greatest, Least, Round
 
-from .defaults import default_sql
+from .defaults import is_left_out
 
 # CHAR() takes the bytes of a character as one number. MySQL's form counts on
 # the character set utf16, which TiDB does not have, so this is UTF-8:
@@ -140,18 +140,8 @@ def any_value_as_tidb(self: Any, compiler: Any, connection: Any) -> tuple[str, A
 def database_default_as_tidb(
     self: Any, compiler: Any, connection: Any
 ) -> tuple[str, Any]:
-    # A column whose DEFAULT the option has left out gets its value from here.
-    if connection.tidb_options.get("drop_unsupported_db_defaults"):
-        field, editor = self.output_field, connection.SchemaEditorClass(connection)
-        if field not in connection.tidb_dropped_defaults:
-            try:
-                default_sql(field, editor)
-            except NotSupportedError:
-                connection.tidb_dropped_defaults[field] = True
-            else:
-                connection.tidb_dropped_defaults[field] = False
-        if connection.tidb_dropped_defaults[field]:
-            return compiler.compile(self.expression)
+    if is_left_out(self.output_field, connection):
+        return compiler.compile(self.expression)
     return self.as_sql(compiler, connection)
 
 
