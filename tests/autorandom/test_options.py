@@ -319,24 +319,42 @@ def test_sql():
     ]
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
         ({}, {"tidb_auto_id_cache": 1}, "between 1 and another value"),
         ({"tidb_auto_id_cache": 1}, {"tidb_auto_id_cache": 9}, "between 1 and another"),
         ({}, {"tidb_clustered": False}, "whether a primary key is clustered"),
+        (SHARDED, {"tidb_clustered": True}, "whether a primary key is clustered"),
+        ({}, SHARDED, "whether a primary key is clustered"),
         ({**SHARDED, "tidb_pre_split_regions": 1}, SHARDED, "when it creates it"),
     ],
 )
-def test_what_tidb_cannot_alter(old, new, reason):
-    if "cache" in next(iter(new)) and connection.tidb_version < (6, 4):
-        assert len(migrate_options(old, new, collect_sql=True)) == 1
-        return
-    with pytest.raises(NotSupportedError, match=reason) as error:
-        migrate_options(old, new, collect_sql=True)
-    assert "Meta.tidb_" in str(error.value)
-    assert "of autorandom.Thing cannot be changed in the table" in str(error.value)
+def test_what_tidb_cannot_alter(monkeypatch, old, new, reason):
+    model = model_with(**old)
+    with table(model):
+        keys = {model.objects.create().pk for _ in range(3)}
+        if "cache" in next(iter(new)) and connection.tidb_version < (6, 4):
+            migrate_options(old, new)
+        else:
+            with pytest.raises(NotSupportedError, match=reason) as error:
+                migrate_options(old, new)
+            assert "Meta.tidb_" in str(error.value)
+            assert "of autorandom.Thing cannot be changed in the table" in str(
+                error.value
+            )
+            found = read_options(connection, "autorandom_thing")
+            assert found == {"tidb_clustered": True, **old}
+            # The way through, which sqlmigrate shows too.
+            options = {**connection.settings_dict["OPTIONS"], "rebuild_tables": True}
+            monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+            assert "is rebuilt" in migrate_options(old, new, collect_sql=True)[0]
+            migrate_options(old, new)
+        found = read_options(connection, "autorandom_thing")
+        assert found == {"tidb_clustered": True, **new}
+        assert set(model.objects.values_list("pk", flat=True)) == keys
+        assert model.objects.create().pk > max(keys)
 
 
 @pytest.mark.django_db(databases=["sqlite"], transaction=True)
