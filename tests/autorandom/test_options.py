@@ -13,7 +13,11 @@ from django.db.migrations.writer import MigrationWriter
 from django.test.utils import isolate_apps
 
 from django_tidb_autorandom import BigAutoRandomField
-from django_tidb_autorandom.checks import check_model_options, check_options
+from django_tidb_autorandom.checks import (
+    check_model_options,
+    check_options,
+    check_table_options,
+)
 from django_tidb_autorandom.operations import AlterRowIdOptions, RowIdOptionsDetector
 from django_tidb_autorandom.options import read_options
 
@@ -189,6 +193,26 @@ def test_check(pk, options, id, message):
 
 def test_check_of_the_project():
     assert check_options(None) == []
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "sqlite"])
+def test_check_of_tables(monkeypatch):
+    assert check_table_options(databases=["default", "sqlite"]) == []
+    assert check_table_options(databases=None) == []
+    monkeypatch.setattr(Ticket._meta, "tidb_auto_id_cache", 5)
+    (issue,) = check_table_options(databases=["default"])
+    assert issue == checks.Warning(
+        "The model has tidb_auto_id_cache 5 but 1 in the table 'autorandom_ticket' of "
+        "the database 'default'.",
+        hint=(
+            "Unless a migration is yet to be run: Django before 5.2 does not find the "
+            "change. Write into a migration: "
+            "django_tidb_autorandom.operations.AlterRowIdOptions('ticket', "
+            "{'tidb_auto_id_cache': 5})"
+        ),
+        obj=Ticket,
+        id="tidb_autorandom.W005",
+    )
 
 
 # -- Migrations
