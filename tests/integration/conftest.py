@@ -52,7 +52,9 @@ import sys
 from django.core.management import execute_from_command_line
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
-execute_from_command_line(sys.argv)
+# Processes that are spawned import this file.
+if __name__ == "__main__":
+    execute_from_command_line(sys.argv)
 """
 
 
@@ -91,6 +93,7 @@ class Project:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
+            timeout=600,
         )
         assert (result.returncode == 0) == check, result.stdout
         return result.stdout

@@ -143,6 +143,9 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         for name in self.tidb_options:
             del params[name]
         self._check_options()
+        # Django sets what AUTOCOMMIT asks for; before that, the drivers would
+        # switch it off: two round trips for a value that the server starts with.
+        params.setdefault("autocommit", None)
         # Django 4.2 asks for utf8, which newer client libraries call utf8mb3,
         # a name that TiDB before 7.5 does not know.
         if "charset" not in self.settings_dict["OPTIONS"]:
