@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.db import DatabaseError, NotSupportedError, transaction
@@ -262,7 +262,20 @@ def read_definition(connection: Any, table: str) -> TableDefinition:
     with connection.cursor() as cursor:
         # In small letters, for whoever looks for CREATE TABLE among the queries.
         cursor.execute(f"show create table {quote(table)}")
-        return TableDefinition.parse(cursor.fetchone()[1])
+        sql = cursor.fetchone()[1]
+        definition = TableDefinition.parse(sql)
+        if " REFERENCES " not in sql:
+            return definition
+        cursor.execute("SELECT DATABASE()")
+        (database,) = cursor.fetchone()
+    # TiDB 7.5 names the database of each table that is referred to.
+    keys = {
+        name: key.replace(f" REFERENCES {quote(database)}.", " REFERENCES ", 1)
+        if _kind(key) == "FOREIGN KEY"
+        else key
+        for name, key in definition.keys.items()
+    }
+    return replace(definition, keys=keys)
 
 
 def _aside(table: str) -> tuple[str, str]:
