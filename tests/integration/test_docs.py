@@ -147,3 +147,8 @@ def test_ids(project, tidb):
         assert Event.objects.count() == 3
         """
     )
+
+
+@pytest.mark.works("vector")
+def test_vector_search(project):
+    Guide("topics/vector-search.md", project).follow()
