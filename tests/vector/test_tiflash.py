@@ -58,9 +58,7 @@ def test_index_of_a_new_table(connection):
             found = connection.introspection.get_constraints(cursor, "vector_model")
         assert found["near"]["columns"] == ["embedding"]
         assert found["near"]["type"] == "hnsw"
-        Model.objects.bulk_create(
-            Model(embedding=[n, 1, 100 - n]) for n in range(100)
-        )
+        Model.objects.bulk_create(Model(embedding=[n, 1, 100 - n]) for n in range(100))
         with connection.cursor() as cursor:
             cursor.execute("ALTER TABLE vector_model COMPACT")
         assert index.wait_until_built(Model).not_indexed == 0
