@@ -8,6 +8,11 @@ USE_TZ = True
 INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.auth",
+    # For the vectors in it.
+    "django.contrib.admin",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "rest_framework",
     # Before the plugins' apps, on purpose: the order must not matter.
     "tests.autorandom",
     "tests.core",
@@ -15,6 +20,26 @@ INSTALLED_APPS = [
     "django_tidb",
     "django_tidb_autorandom",
     "django_tidb_vector",
+]
+
+# What django.contrib.admin asks for.
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
 ]
 
 DATABASES = {

@@ -77,7 +77,8 @@ def test_other_databases():
 
 @pytest.mark.django_db(transaction=True)
 def test_check(monkeypatch):
-    monkeypatch.setitem(connection.__dict__, "tidb_options", {})
+    options = dict(connection.settings_dict["OPTIONS"])
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
     with allow_explicit_ids(), pytest.warns(RuntimeWarning, match="uses up"):
         Event.objects.create(pk=int(2**58 * 0.9))
     try:
@@ -87,9 +88,9 @@ def test_check(monkeypatch):
             f"autorandom.Event has used 90.0% of the {2**58 - 1} ids of AUTO_RANDOM "
             "in the database 'default'."
         )
-        monkeypatch.setitem(connection.tidb_options, "id_usage_threshold", 0.95)
+        options["id_usage_threshold"] = 0.95
         assert check_id_usage(databases=["default"]) == []
-        monkeypatch.setitem(connection.tidb_options, "id_usage_threshold", 95)
+        options["id_usage_threshold"] = 95
         (issue,) = check_id_usage(databases=["default"])
         assert issue.id == "tidb_autorandom.E014"
     finally:

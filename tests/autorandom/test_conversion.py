@@ -88,17 +88,15 @@ def fill(history):
     return ann.pk, bob.pk
 
 
-def check(history, ann, bob):
+def check_rows(history, ann, bob):
+    """What was there is there, and new rows refer to it and to each other."""
     Author, Book = history["Author"], history["Book"]
     rows = set(Author.objects.values_list("pk", "name", "mentor"))
     assert rows == {(ann, "ann", None), (bob, "bob", ann)}
     book = Book.objects.get()
     assert book.author_id == bob
     assert {author.pk for author in book.others.all()} == {ann, bob}
-    # What comes is above what was there, and refers to it as before.
-    mask = 2 ** (63 - 10) - 1
     new = [Author.objects.create(name="new", mentor_id=bob) for _ in range(30)]
-    assert min(author.pk & mask for author in new) > max(ann & mask, bob & mask)
     Book.objects.create(author=new[0]).others.add(new[1])
     assert Author.objects.count() == 32
     if connection.features.supports_foreign_keys:
@@ -109,6 +107,14 @@ def check(history, ann, bob):
         ):
             with pytest.raises(IntegrityError):
                 model.objects.create(**values)
+    return new
+
+
+def check(history, ann, bob):
+    """Likewise, and what comes is above what was there."""
+    mask = 2 ** (63 - 10) - 1
+    new = check_rows(history, ann, bob)
+    assert min(author.pk & mask for author in new) > max(ann & mask, bob & mask)
 
 
 def is_set():
@@ -189,8 +195,7 @@ def test_sql(history):
     )
     assert sql[-4:] == [
         "SET @@SESSION.tidb_allow_remove_auto_inc = 1;",
-        "ALTER TABLE `autorandom_author` MODIFY COLUMN `id` bigint AUTO_RANDOM(5) "
-        "NOT NULL;",
+        "ALTER TABLE `autorandom_author` MODIFY `id` bigint AUTO_RANDOM(5) NOT NULL;",
         "SET @@SESSION.tidb_allow_remove_auto_inc = 0;",
         "ALTER TABLE `autorandom_author` AUTO_RANDOM_BASE = 3;",
     ]
@@ -213,60 +218,124 @@ def test_the_variable_is_restored_after_an_error(history, monkeypatch):
     assert not is_set()
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "reason"),
-    [
-        (
-            BigAutoRandomField(primary_key=True, shard_bits=6),
-            RANDOM,
-            "TiDB cannot lower the shard bits of AUTO_RANDOM from 6 to 5.",
-        ),
-        (
-            RANDOM,
-            models.BigAutoField(primary_key=True),
-            "TiDB cannot take AUTO_RANDOM from a column.",
-        ),
-        (
-            models.BigIntegerField(primary_key=True),
-            RANDOM,
-            "not of a BigIntegerField.",
-        ),
-        (
-            models.UUIDField(primary_key=True),
-            RANDOM,
-            "not of a UUIDField.",
-        ),
-        pytest.param(
-            RANDOM,
-            BigAutoRandomField(primary_key=True, range=54),
-            "TiDB cannot change the range of AUTO_RANDOM from 64 to 54.",
-            marks=pytest.mark.works("auto-random-range"),
-        ),
-        pytest.param(
-            models.AutoField(primary_key=True),
-            BigAutoRandomField(primary_key=True, javascript_safe=True),
-            "with a range of 64 only, not 54.",
-            marks=pytest.mark.works("auto-random-range"),
-        ),
-    ],
-)
-def test_refused(history, old, new, reason):
+@pytest.fixture
+def allow_rebuild(monkeypatch):
+    monkeypatch.setitem(
+        connection.settings_dict,
+        "OPTIONS",
+        {**connection.settings_dict["OPTIONS"], "rebuild_tables": True},
+    )
+
+
+IMPOSSIBLE = [
+    pytest.param(
+        BigAutoRandomField(primary_key=True, shard_bits=6),
+        RANDOM,
+        "TiDB cannot lower the shard bits of AUTO_RANDOM from 6 to 5.",
+        id="shard bits",
+    ),
+    pytest.param(
+        RANDOM,
+        models.BigAutoField(primary_key=True),
+        "TiDB cannot take AUTO_RANDOM from a column.",
+        id="auto increment",
+    ),
+    pytest.param(
+        models.BigIntegerField(primary_key=True),
+        RANDOM,
+        "not of a BigIntegerField.",
+        id="plain",
+    ),
+    pytest.param(
+        RANDOM,
+        BigAutoRandomField(primary_key=True, range=54),
+        "TiDB cannot change the range of AUTO_RANDOM from 64 to 54.",
+        marks=pytest.mark.works("auto-random-range"),
+        id="range",
+    ),
+    pytest.param(
+        models.BigAutoField(primary_key=True),
+        BigAutoRandomField(primary_key=True, javascript_safe=True),
+        "with a range of 64 only, not 54.",
+        marks=pytest.mark.works("auto-random-range"),
+        id="javascript",
+    ),
+]
+
+
+def fill_any(history):
+    """Rows, with ids of their own where the field makes none."""
+    if isinstance(history["Author"]._meta.pk, models.AutoField):
+        return fill(history)
+    Author, Book = history["Author"], history["Book"]
+    ann = Author.objects.create(pk=11, name="ann")
+    bob = Author.objects.create(pk=12, name="bob", mentor=ann)
+    Book.objects.create(author=bob).others.add(ann, bob)
+    return ann.pk, bob.pk
+
+
+@pytest.mark.parametrize(("old", "new", "reason"), IMPOSSIBLE)
+def test_refused_with_rows(history, old, new, reason):
     project = history(old)
+    fill_any(project)
     before = show_create_table(project["Author"])
     with pytest.raises(NotSupportedError, match=re.escape(reason)) as error:
         project.alter(new)
-    assert str(error.value).startswith(
+    assert (
         "The field 'id' of autorandom.Author cannot be changed in the table "
         "'autorandom_author': "
-    )
+    ) in str(error.value)
+    assert "['OPTIONS']['rebuild_tables']" in str(error.value)
     assert show_create_table(project["Author"]) == before
 
 
-def test_refused_for_a_key_that_is_not_clustered(history):
-    project = history(models.AutoField(primary_key=True), tidb_clustered=False)
+@pytest.mark.parametrize(("old", "new", "reason"), IMPOSSIBLE)
+def test_rebuilt(history, allow_rebuild, old, new, reason):
+    project = history(old)
+    keys = fill_any(project)
+    assert any("is rebuilt" in sql for sql in project.alter(new, collect_sql=True))
+    project.alter(new)
+    kind = "AUTO_INCREMENT" if isinstance(new, models.BigAutoField) else "AUTO_RANDOM"
+    if isinstance(new, BigAutoRandomField):
+        bits, range_bits = new.bits(connection)
+        kind = f"AUTO_RANDOM({bits}"
+        assert ("54) */" in show_create_table(project["Author"])) == (range_bits == 54)
+    assert kind in show_create_table(project["Author"])
+    check_rows(project, *keys)
+
+
+def test_rebuilt_for_a_key_that_is_not_clustered(history, allow_rebuild):
+    project = history(models.BigAutoField(primary_key=True), tidb_clustered=False)
+    keys = fill(project)
+    project.alter(RANDOM)
+    assert "NONCLUSTERED" not in show_create_table(project["Author"])
+    check(project, *keys)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (models.UUIDField(primary_key=True), RANDOM),
+        (
+            models.IntegerField(primary_key=True),
+            BigAutoRandomField(primary_key=True),
+        ),
+        (RANDOM, models.AutoField(primary_key=True)),
+        (
+            BigAutoRandomField(primary_key=True, shard_bits=6),
+            BigAutoRandomField(primary_key=True, db_column="key"),
+        ),
+    ],
+)
+def test_refused(history, allow_rebuild, old, new):
+    project = history(old)
     before = show_create_table(project["Author"])
-    with pytest.raises(NotSupportedError, match="primary key is NONCLUSTERED"):
-        project.alter(RANDOM)
+    with pytest.raises(
+        NotSupportedError,
+        match=r"^The field 'id' of autorandom\.Author cannot be changed in the table "
+        r"'autorandom_author': .*Its migration",
+    ):
+        project.alter(new)
     assert show_create_table(project["Author"]) == before
 
 

@@ -83,6 +83,37 @@ def skip_locked(cursor):
         other.close()
 
 
+def autocommit_nowait(cursor):
+    cursor.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    cursor.execute("INSERT INTO t VALUES (1)")
+    other = cursor.db.copy()
+    try:
+        with other.cursor() as holder:
+            holder.execute("USE probe")
+            holder.execute("BEGIN PESSIMISTIC")
+            holder.execute("SELECT * FROM t FOR UPDATE")
+            try:
+                cursor.execute("SELECT * FROM t FOR UPDATE NOWAIT")
+            except DatabaseError:
+                return True
+            holder.execute("ROLLBACK")
+            return False
+    finally:
+        other.close()
+
+
+def answers(query, *setup):
+    """Return whether the server answers `query`, after `setup`, with true."""
+
+    def probe(cursor):
+        for statement in setup:
+            cursor.execute(statement)
+        cursor.execute(query)
+        return bool(cursor.fetchone()[0])
+
+    return probe
+
+
 def stable_release(cursor):
     cursor.execute("SELECT tidb_version()")
     return TiDBVersion.parse("", cursor.fetchone()[0]) >= (8, 5)
@@ -100,6 +131,7 @@ TABLE = "CREATE TABLE t (id INT PRIMARY KEY, n INT, s VARCHAR(10), KEY (s))"
 PROBES = {
     "savepoint": accepts("BEGIN", "SAVEPOINT s"),
     "skip-locked": skip_locked,
+    "autocommit-nowait": autocommit_nowait,
     "lock-of": accepts(TABLE, "SELECT * FROM t FOR UPDATE OF t"),
     "isolation-levels": accepts("SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE"),
     "get-lock": accepts("SELECT GET_LOCK('probe', 0)"),
@@ -161,6 +193,28 @@ PROBES = {
     "uuid-type": accepts("CREATE TABLE t (id UUID)"),
     "utf16": accepts("SELECT CHAR(233 USING utf16)"),
     "mysql-collations": accepts("SELECT 'a' COLLATE utf8mb4_esperanto_ci"),
+    "json-index": accepts(
+        "CREATE TABLE t (id INT PRIMARY KEY, j JSON)",
+        "CREATE INDEX i ON t ((JSON_EXTRACT(j, '$.a')))",
+    ),
+    "any-value-expression": accepts(TABLE, "SELECT ANY_VALUE(n) + 1 FROM t GROUP BY s"),
+    "group-by-part": accepts(
+        TABLE, "SELECT LEAST(MIN(n), ABS(id - 6)) FROM t GROUP BY ABS(id - 6)"
+    ),
+    "having-outer-column": accepts(
+        TABLE,
+        "SELECT s FROM t GROUP BY id "
+        "HAVING COUNT(n) = (SELECT COUNT(*) FROM t AS u WHERE u.id = t.id)",
+    ),
+    "distinct-order-subquery": accepts(
+        TABLE,
+        "SELECT DISTINCT id, (SELECT MAX(n) FROM t AS u WHERE u.id = t.id) FROM t "
+        "ORDER BY (SELECT MAX(n) FROM t AS u WHERE u.id = t.id)",
+    ),
+    "round-integer": answers("SELECT ROUND(365, -1) = 370"),
+    "json-path-surrogates": accepts(
+        r"""SELECT JSON_EXTRACT('{"a": 1}', '$."\\ud83e\\udd21"')"""
+    ),
     "regexp-like": accepts("SELECT REGEXP_LIKE('a', 'A', 'i')"),
     "upsert-alias": accepts(
         TABLE,
@@ -232,6 +286,9 @@ def test_check_constraints_with_the_variable_on(cursor):
         with connection.schema_editor():
             assert connection.features.supports_table_check_constraints
         assert PROBES["check-constraint"](cursor)
+        if connection.features.can_introspect_check_constraints:
+            found = connection.introspection.get_constraints(cursor, "t")
+            assert [c["columns"] for c in found.values() if c["check"]] == [["id"]]
     finally:
         cursor.execute("SET GLOBAL tidb_enable_check_constraint = OFF")
         connection.__dict__.pop("tidb_variables", None)

@@ -253,6 +253,24 @@ def definition(table):
         return cursor.fetchone()[1]
 
 
+@isolate_apps("tests.core")
+def test_percent_signs_in_names_and_values():
+    class Share(models.Model):
+        value = models.IntegerField(db_column="share (%)", db_comment="in %")
+
+        class Meta:
+            app_label = "core"
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Share)
+    try:
+        text = definition("core_share")
+    finally:
+        with connection.schema_editor() as editor:
+            editor.delete_model(Share)
+    assert "`share (%)` int NOT NULL COMMENT 'in %'" in text
+
+
 @pytest.mark.works("expression-index")
 def test_create_model_in_one_statement(bay_and_item, statements):
     Bay, Item = bay_and_item

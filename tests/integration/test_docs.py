@@ -147,3 +147,29 @@ def test_ids(project, tidb):
         assert Event.objects.count() == 3
         """
     )
+
+
+def test_migrations(project, tidb):
+    guide = Guide("topics/migrations.md", project)
+    guide.follow(until="db_collation")
+    project.shell("from shop.models import Customer; Customer.objects.create(name='A')")
+    guide.follow(until="rebuild_tables")
+    message = project.manage("migrate", check=False)
+    assert "OPTIONS']['rebuild_tables']" in message
+    guide.follow()
+    project.shell(
+        """
+        from django.db import IntegrityError
+        from shop.models import Customer
+
+        assert Customer.objects.get().name == "A"
+        try:
+            Customer.objects.create(name="a")
+        except IntegrityError:
+            pass
+        else:
+            raise AssertionError("They are the same.")
+        """
+    )
+    tidb.execute(f"SHOW TABLES FROM `{project.name}` LIKE '%rebuild%'")
+    assert tidb.fetchall() == ()

@@ -1,10 +1,25 @@
 from __future__ import annotations
 
+import copy
+import io
+import pickle
+
+import django
 import numpy as np
 import pytest
-from django.core import checks
+from django.core import checks, serializers
 from django.core.exceptions import ValidationError
-from django.db import connections, models, router
+from django.core.management import call_command
+from django.db import (
+    DataError,
+    IntegrityError,
+    NotSupportedError,
+    connections,
+    models,
+    router,
+)
+from django.db.migrations.writer import MigrationWriter
+from django.db.models import F
 from django.forms import modelform_factory
 from django.test.utils import isolate_apps
 
@@ -186,3 +201,249 @@ def test_db_type():
     connection = connections["default"]
     assert VectorField(dimensions=3).db_type(connection) == "vector(3)"
     assert VectorField().db_type(connection) == "vector"
+
+
+@pytest.fixture
+def create():
+    """A function that creates the table of a model, which goes after the test."""
+    created = []
+    connection = connections["default"]
+
+    def create(model):
+        created.append(model)
+        with connection.schema_editor() as editor:
+            editor.create_model(model)
+
+    yield create
+    for model in created:
+        with connection.schema_editor() as editor:
+            editor.delete_model(model)
+
+
+@pytest.mark.works("vector")
+@pytest.mark.django_db
+def test_update_and_expressions():
+    pk = Item.objects.create(embedding=[1, 2, 3]).pk
+    rows = Item.objects.filter(pk=pk)
+    rows.update(embedding=np.array([4, 5, 6]))
+    assert rows.get().embedding.tolist() == [4, 5, 6]
+    rows.update(other=F("embedding"))
+    assert rows.get().other.tolist() == [4, 5, 6]
+    item = rows.get()
+    item.embedding = F("embedding") + F("other")
+    item.save()
+    assert rows.get().embedding.tolist() == [8, 10, 12]
+
+
+@pytest.mark.works("vector")
+@pytest.mark.django_db
+def test_bulk_update():
+    items = [Item(pk=pk, embedding=[pk, 0, 0]) for pk in (1, 2, 3)]
+    Item.objects.bulk_create(items)
+    for item in items[:2]:
+        item.embedding = np.array([0.5, 1, item.pk])
+    items[2].embedding = None
+    Item.objects.bulk_update(items, ["embedding"])
+    found = [item.embedding for item in Item.objects.order_by("pk")]
+    assert found[0].tolist() == [0.5, 1, 1]
+    assert found[1].tolist() == [0.5, 1, 2]
+    assert found[2] is None
+
+
+@pytest.mark.works("vector")
+@pytest.mark.django_db
+def test_deferred_iterated_copied_and_pickled():
+    Item.objects.create(embedding=[1, 2, 3])
+    assert Item.objects.defer("embedding").get().embedding.tolist() == [1, 2, 3]
+    assert Item.objects.only("embedding").get().embedding.tolist() == [1, 2, 3]
+    assert Item.objects.values().get()["embedding"].tolist() == [1, 2, 3]
+    (item,) = Item.objects.iterator()
+    pickled = pickle.loads(pickle.dumps(item))
+    for twin in (copy.copy(item), copy.deepcopy(item), pickled):
+        assert twin == item
+        assert type(twin.embedding) is np.ndarray
+        assert twin.embedding.tolist() == [1, 2, 3]
+    query = pickle.loads(pickle.dumps(Item.objects.filter(embedding=[1, 2, 3]).query))
+    rows = Item.objects.all()
+    rows.query = query
+    assert rows.get() == item
+
+
+@pytest.mark.works("vector")
+@pytest.mark.django_db(transaction=True)
+@isolate_apps("tests.vector")
+def test_none_where_a_vector_is_needed(create, django_assert_num_queries):
+    class Model(models.Model):
+        embedding = VectorField(dimensions=3)
+
+        class Meta:
+            app_label = "vector"
+
+    create(Model)
+    item = Model.objects.create(embedding=[1, 2, 3])
+    message = "vector.Model.embedding: a vector is needed, not None"
+    with django_assert_num_queries(0):
+        with pytest.raises(IntegrityError, match=message):
+            Model.objects.create()
+        with pytest.raises(IntegrityError, match=message):
+            Model.objects.update(embedding=None)
+    with pytest.raises(IntegrityError, match=message):
+        Model.objects.bulk_create([Model(embedding=[1, 2, 3]), Model()])
+    item.embedding = None
+    with pytest.raises(IntegrityError, match=message):
+        item.save()
+    with pytest.raises(IntegrityError, match=message):
+        Model.objects.bulk_update([item], ["embedding"])
+    with pytest.raises(ValidationError, match="cannot be null"):
+        item.full_clean()
+
+
+@pytest.mark.works("vector")
+@pytest.mark.django_db
+@pytest.mark.parametrize("format", ["json", "jsonl", "python", "xml"])
+def test_serializers(format):
+    vector = np.float32([0.1, -2.5e-8, 7.038531e-26])
+    Item.objects.create(pk=1, embedding=vector)
+    text = serializers.serialize(format, Item.objects.all())
+    if format == "json":
+        assert '"embedding": [0.1, -2.5e-08, 7.038' in text
+    Item.objects.all().delete()
+    for restored in serializers.deserialize(format, text):
+        restored.save()
+    item = Item.objects.get()
+    assert item.embedding.tobytes() == vector.tobytes()
+    assert item.other is None
+
+
+@pytest.mark.works("vector")
+@pytest.mark.django_db
+def test_dumpdata_and_loaddata(tmp_path):
+    Item.objects.create(embedding=[0.1, 0.2, 0.3], other=[1])
+    file = tmp_path / "items.json"
+    call_command("dumpdata", "vector", output=str(file))
+    Item.objects.all().delete()
+    call_command("loaddata", str(file), verbosity=0)
+    item = Item.objects.get()
+    assert item.embedding.tolist() == np.float32([0.1, 0.2, 0.3]).tolist()
+    assert item.other.tolist() == [1]
+
+
+@pytest.mark.works("vector")
+@pytest.mark.django_db
+def test_inspectdb():
+    output = io.StringIO()
+    call_command("inspectdb", "vector_item", stdout=output)
+    text = output.getvalue()
+    assert "embedding = django_tidb_vector.VectorField(dimensions=3" in text
+    assert "other = django_tidb_vector.VectorField(blank=True, null=True)" in text
+
+
+@isolate_apps("tests.vector")
+def test_defaults_that_are_arrays_can_be_written_to_migrations():
+    field = VectorField(dimensions=2, default=np.array([0.1, 2]))
+    kwargs = field.deconstruct()[3]
+    assert kwargs == {"dimensions": 2, "default": [0.1, 2.0]}
+    text, _ = MigrationWriter.serialize(field)
+    assert text == ("django_tidb_vector.VectorField(default=[0.1, 2.0], dimensions=2)")
+
+
+@pytest.mark.skipif(django.VERSION < (5, 0), reason="db_default is new in Django 5.0")
+@pytest.mark.works("vector")
+@pytest.mark.django_db(transaction=True)
+@isolate_apps("tests.vector")
+def test_db_default(create):
+    class Model(models.Model):
+        embedding = VectorField(dimensions=3, db_default=[1, 2.5, 3])
+
+        class Meta:
+            app_label = "vector"
+
+    create(Model)
+    pk = Model.objects.create().pk
+    assert Model.objects.get(pk=pk).embedding.tolist() == [1, 2.5, 3]
+
+
+@pytest.mark.works("vector")
+@pytest.mark.django_db(transaction=True)
+@isolate_apps("tests.vector")
+def test_alter_dimensions(create, django_assert_num_queries):
+    class Model(models.Model):
+        embedding = VectorField(dimensions=3, null=True)
+
+        class Meta:
+            app_label = "vector"
+
+    def alter(old, new):
+        new.set_attributes_from_name("embedding")
+        new.model = Model
+        with connections["default"].schema_editor() as editor:
+            editor.alter_field(Model, old, new)
+        return new
+
+    create(Model)
+    pk = Model.objects.create(embedding=[1, 2, 3]).pk
+    Model.objects.create()
+    field = alter(Model._meta.get_field("embedding"), VectorField(null=True))
+    assert Model.objects.get(pk=pk).embedding.tolist() == [1, 2, 3]
+    with pytest.raises(DataError) as error:
+        alter(field, VectorField(dimensions=4, null=True))
+    assert str(error.value) == (
+        "vector.Model.embedding cannot have 4 dimensions: 1 row has 3. Delete those "
+        "vectors or replace them first."
+    )
+    field = alter(field, VectorField(dimensions=3, null=True))
+    with pytest.raises(NotSupportedError, match="from vector\\(3\\) to longtext"):
+        alter(field, models.TextField(null=True))
+    Model.objects.filter(pk=pk).update(embedding=None)
+    alter(field, VectorField(dimensions=4, null=True))
+    with connections["default"].cursor() as cursor:
+        (column,) = [
+            column
+            for column in connections["default"].introspection.get_table_description(
+                cursor, "vector_model"
+            )
+            if column.name == "embedding"
+        ]
+    assert column.column_type == "vector(4)"
+
+
+@isolate_apps("tests.vector")
+@pytest.mark.parametrize("option", ["primary_key", "unique", "db_index"])
+def test_check_keys(option):
+    class Model(models.Model):
+        field = VectorField(dimensions=3, **{option: True})
+
+        class Meta:
+            app_label = "vector"
+
+    assert Model._meta.get_field("field").check() == [
+        checks.Error(
+            f"A vector cannot have {option}=True; TiDB has no keys of vectors.",
+            hint="For the nearest vectors use a VectorIndex in Meta.indexes.",
+            obj=Model._meta.get_field("field"),
+            id="tidb_vector.E004",
+        )
+    ]
+
+
+@isolate_apps("tests.vector")
+def test_check_keys_of_several_columns():
+    class Model(models.Model):
+        field = VectorField(dimensions=3)
+        number = models.IntegerField()
+
+        class Meta:
+            app_label = "vector"
+            unique_together = [("number", "field")]
+            indexes = [
+                models.Index(fields=["field"], name="one"),
+                models.Index(fields=["number"], name="harmless"),
+            ]
+            constraints = [models.UniqueConstraint(fields=["field"], name="two")]
+
+    errors = Model._meta.get_field("field").check()
+    assert {error.id for error in errors} == {"tidb_vector.E005"}
+    assert [error.msg for error in errors] == [
+        f"A vector cannot be part of {key}; TiDB has no keys of vectors."
+        for key in ("unique_together", "the constraint 'two'", "the index 'one'")
+    ]

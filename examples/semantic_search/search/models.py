@@ -1,23 +1,27 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 from django.db import models
 
 from django_tidb_autorandom import BigAutoRandomField
 from django_tidb_vector import CosineDistance, VectorField
+from django_tidb_vector.functions import Distance
 
 DIMENSIONS = 512
 
 
 class DocumentQuerySet(models.QuerySet["Document"]):
-    def nearest(self, vector: Sequence[float]) -> DocumentQuerySet:
+    def nearest(
+        self, vector: Any, metric: type[Distance] = CosineDistance
+    ) -> DocumentQuerySet:
         """
         Order the documents by their distance from `vector`, the nearest
-        first: 0 for the same direction, 1 for nothing in common.
+        first. CosineDistance is 0 for the same direction, and 1 for nothing in
+        common.
         """
         return (
-            self.annotate(distance=CosineDistance("embedding", vector))
+            self.annotate(distance=metric("embedding", vector))
             .only("name", "kind", "text")
             .order_by("distance")
         )

@@ -7,7 +7,7 @@ https://docs.pingcap.com/tidb/stable/auto-random#restrictions
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 from django.db import NotSupportedError, models
 from django.db.backends.base.schema import _related_non_m2m_objects
@@ -21,20 +21,27 @@ from .options import NUMBERS, OPTION_NAMES, option_values, read_options
 __all__ = ["alter_field", "alter_options", "cannot_alter_cache"]
 
 _VARIABLE = "SESSION.tidb_allow_remove_auto_inc"
+# In the words of SHOW CREATE TABLE.
+_CLUSTERED = " /*T![clustered_index] CLUSTERED */"
+_NONCLUSTERED = " /*T![clustered_index] NONCLUSTERED */"
 
 
-def rebuild(schema_editor: Any, model: type[Model], what: str, reason: str) -> NoReturn:
+def rebuild(
+    schema_editor: Any, model: type[Model], clauses: str | None, reason: str
+) -> None:
     """
-    Do what no ALTER TABLE of TiDB can, by a new table.
+    Do what no ALTER TABLE of TiDB can, for this `reason`, by a new table: as
+    ALTER TABLE with these `clauses` would, if there are such.
 
-    All refusals of this module end here. Raises ``NotSupportedError``: what
-    was asked for, and the `reason` why the server cannot.
+    Raises ``NotSupportedError`` before any change if there are none, and if
+    the table has rows and OPTIONS["rebuild_tables"] does not allow it.
     """
-    raise NotSupportedError(
-        f"{what} of {model._meta.label} cannot be changed in the table "
-        f"{model._meta.db_table!r}: {reason} Create a new table with it and copy the "
-        "rows."
-    )
+    if clauses is None:
+        raise NotSupportedError(
+            f"{reason} Its migration has to go by way of a BigAutoField or "
+            "BigIntegerField with the same column name."
+        )
+    schema_editor.rebuild_table(model, clauses, reason)
 
 
 # -- Fields
@@ -65,7 +72,14 @@ def alter_field(
     if old_field.db_type(connection) == new_field.db_type(connection):
         return False
     if reason := _cannot_alter(schema_editor, model, old_field, new_field):
-        rebuild(schema_editor, model, f"The field {new_field.name!r}", reason)
+        rebuild(
+            schema_editor,
+            model,
+            _rebuild_clauses(schema_editor, old_field, new_field),
+            f"The field {new_field.name!r} of {model._meta.label} cannot be changed "
+            f"in the table {model._meta.db_table!r}: {reason}",
+        )
+        return True
     # A migration that ended halfway is run again.
     done = not old and _is_auto_random(connection, model._meta.db_table)
     if not done and (not old or old_field.column != new_field.column):
@@ -122,8 +136,28 @@ def _cannot_alter(
             [model._meta.db_table],
         )
         if cursor.fetchone():
-            return "its primary key is NONCLUSTERED."
+            return "Its primary key is NONCLUSTERED."
     return None
+
+
+def _rebuild_clauses(
+    schema_editor: Any, old_field: Field, new_field: Field
+) -> str | None:
+    """Return what a rebuild is asked for; None for what none can do."""
+    # The columns that refer to the key would have another type, or the copied
+    # column another name.
+    if (
+        not (old_field.primary_key and new_field.primary_key)
+        or old_field.column != new_field.column
+        or old_field.rel_db_type(schema_editor.connection) != "bigint"
+        or new_field.rel_db_type(schema_editor.connection) != "bigint"
+    ):
+        return None
+    column = schema_editor.quote_name(new_field.column)
+    modify = _modification(schema_editor, new_field)
+    if not isinstance(new_field, BigAutoRandomField):
+        return modify
+    return f"DROP PRIMARY KEY, ADD PRIMARY KEY ({column}){_CLUSTERED}, {modify}"
 
 
 def _alter_references(schema_editor: Any, old_field: Field, new_field: Field) -> None:
@@ -167,12 +201,14 @@ def _step(field: Field, new_field: Field) -> Field:
     return step
 
 
+def _modification(schema_editor: Any, field: Field) -> str:
+    column = schema_editor.quote_name(field.column)
+    return f"MODIFY {column} {field.db_type(schema_editor.connection)} NOT NULL"
+
+
 def _modify(schema_editor: Any, model: type[Model], field: Field) -> None:
-    quote = schema_editor.quote_name
-    schema_editor.execute(
-        f"ALTER TABLE {quote(model._meta.db_table)} MODIFY COLUMN "
-        f"{quote(field.column)} {field.db_type(schema_editor.connection)} NOT NULL"
-    )
+    table = schema_editor.quote_name(model._meta.db_table)
+    schema_editor.execute(f"ALTER TABLE {table} {_modification(schema_editor, field)}")
 
 
 def _convert(schema_editor: Any, model: type[Model], field: Field) -> None:
@@ -237,15 +273,39 @@ def alter_options(
     ):
         # It has gone together with AUTO_INCREMENT, and means nothing any more.
         changed.remove("tidb_auto_id_cache")
-    for name in changed:
-        if reason := _cannot_alter_option(schema_editor, name, old, new):
-            rebuild(schema_editor, new_model, f"Meta.{name}", reason)
+    refused = {
+        name: reason
+        for name in changed
+        if (reason := _cannot_alter_option(schema_editor, name, old, new))
+    }
+    if refused:
+        rebuild(
+            schema_editor,
+            new_model,
+            # All that has changed, since there is to be a new table anyway.
+            ", ".join(_option_clause(schema_editor, new_model, n) for n in changed),
+            " ".join(
+                f"Meta.{name} of {new_model._meta.label} cannot be changed in the "
+                f"table {new_model._meta.db_table!r}: {reason}"
+                for name, reason in refused.items()
+            ),
+        )
+        return
     table = schema_editor.quote_name(new_model._meta.db_table)
     for name in changed:
+        clause = _option_clause(schema_editor, new_model, name)
+        schema_editor.execute(f"ALTER TABLE {table} {clause}")
+
+
+def _option_clause(schema_editor: Any, model: type[Model], name: str) -> str:
+    value = option_values(model).get(name)
+    if name != "tidb_clustered":
         # 0 stands for the server's default.
-        schema_editor.execute(
-            f"ALTER TABLE {table} {NUMBERS[name][0]} = {new.get(name, 0):d}"
-        )
+        return f"{NUMBERS[name][0]} = {value or 0:d}"
+    columns = getattr(model._meta.pk, "columns", (model._meta.pk.column,))
+    key = ", ".join(map(schema_editor.quote_name, columns))
+    clustered = {True: _CLUSTERED, False: _NONCLUSTERED, None: ""}[value]
+    return f"DROP PRIMARY KEY, ADD PRIMARY KEY ({key}){clustered}"
 
 
 def _cannot_alter_option(

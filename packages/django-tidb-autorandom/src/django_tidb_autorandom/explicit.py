@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, NotSupportedError, connections
@@ -28,7 +28,6 @@ __all__ = ["EXPLICIT_ID_SHARE", "allow_explicit_ids", "check_write", "loading"]
 #: An explicit id that leaves less than the rest of the id space is warned about.
 EXPLICIT_ID_SHARE = 0.1
 
-_VARIABLE = "SESSION.allow_auto_random_explicit_insert"
 # The attribute of a connection in whose block it is.
 _PERMISSION = "_tidb_explicit_ids"
 
@@ -38,37 +37,25 @@ class _Permission:
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection = connection
+        self.stack = ExitStack()
         # The driver's connection that the variable has been switched on for:
         # Django may connect anew inside the block.
         self.switched_on: Any = None
-        self.before = 0
 
     def take(self) -> None:
         self.connection.ensure_connection()
-        if self.switched_on is self.connection.connection:
-            return
-        with self.connection.cursor() as cursor:
-            cursor.execute(f"SELECT @@{_VARIABLE}")
-            (self.before,) = cursor.fetchone()
-            cursor.execute(f"SET @@{_VARIABLE} = 1")
-        self.switched_on = self.connection.connection
+        if self.switched_on is not self.connection.connection:
+            self.stack.enter_context(
+                self.connection.session_variables(allow_auto_random_explicit_insert=1)
+            )
+            self.switched_on = self.connection.connection
 
     def give_back(self) -> None:
-        connection = self.connection
-        # A session that has ended took its variables along.
-        if self.switched_on is None or self.switched_on is not connection.connection:
-            return
-        # After an error in a transaction Django refuses statements.
-        needs_rollback = connection.needs_rollback
-        connection.needs_rollback = False
         try:
-            with connection.cursor() as cursor:
-                cursor.execute(f"SET @@{_VARIABLE} = %s", [self.before])
+            self.stack.close()
         except DatabaseError:
             # Nobody may get this session with the variable switched on.
-            connection.close()
-        finally:
-            connection.needs_rollback = needs_rollback or connection.needs_rollback
+            self.connection.close()
 
 
 @contextmanager
@@ -153,7 +140,7 @@ def _check_permission(
         return
     # The project may have set the variable by itself.
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT @@{_VARIABLE}")
+        cursor.execute("SELECT @@SESSION.allow_auto_random_explicit_insert")
         if cursor.fetchone()[0]:
             return
     raise NotSupportedError(

@@ -68,9 +68,7 @@ def default_sql(field: Field, editor: Any) -> tuple[str, list[Any]]:
     sql, params = compiled_default(field, editor)
     kind = field.get_internal_type()
     version = editor.connection.tidb_version
-    if kind == "VectorField" and isinstance(field._db_default_expression, Value):
-        return f"(VEC_FROM_TEXT({sql}))", list(params)
-    if isinstance(field._db_default_expression, Value):
+    if isinstance(field._db_default_expression, Value) and not _ALLOWED.match(sql):
         value = params[0] if params else None
         if not params:
             return sql, []

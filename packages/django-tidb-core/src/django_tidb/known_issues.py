@@ -144,6 +144,13 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
         fixed=(6, 0),
     ),
     KnownIssue(
+        "autocommit-nowait",
+        "SELECT ... FOR UPDATE NOWAIT outside of a transaction takes no lock, and "
+        "returns rows that others have locked.",
+        f"{_DOCS}/pessimistic-transaction#differences-from-mysql-innodb",
+        "None: select_for_update() has to be in a transaction on every database.",
+    ),
+    KnownIssue(
         "isolation-levels",
         "SERIALIZABLE and READ UNCOMMITTED are refused with error 8048.",
         f"{_DOCS}/transaction-isolation-levels",
@@ -329,6 +336,14 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
         concerns=_expression_indexes,
     ),
     KnownIssue(
+        "json-index",
+        "CREATE INDEX on an expression that returns JSON is refused with error 3753, "
+        "as on MySQL.",
+        f"{_DOCS}/sql-statement-create-index#expression-index",
+        "The server's error ends the migration.",
+        concerns=_expression_indexes,
+    ),
+    KnownIssue(
         "descending-index",
         "DESC in an index is accepted and ignored.",
         f"{_DOCS}/sql-statement-create-index#mysql-compatibility",
@@ -367,7 +382,8 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
     ),
     KnownIssue(
         "mysql-collations",
-        "Language-specific collations such as utf8mb4_esperanto_ci do not exist.",
+        "Collations such as utf8mb4_esperanto_ci and latin1_general_cs do not exist: "
+        "error 1273.",
         f"{_DOCS}/character-set-and-collation",
         "None: db_collation is sent as it is.",
         since=(6, 0),
@@ -396,6 +412,47 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
         "There are no stored procedures.",
         f"{_DOCS}/mysql-compatibility#unsupported-features",
         "None: cursor.callproc() fails on the server.",
+    ),
+    # -- Queries
+    KnownIssue(
+        "any-value-expression",
+        "ANY_VALUE() in a larger expression is refused with error 1055.",
+        f"{_ISSUES}/65334",
+        "AnyValue() is compiled to MIN().",
+    ),
+    KnownIssue(
+        "group-by-part",
+        "An expression of GROUP BY in a larger expression is refused with error "
+        "1055, as on MySQL.",
+        f"{_DOCS}/aggregate-group-by-functions#differences-from-mysql",
+        "None: from Django 6.0, AnyValue() around it helps.",
+    ),
+    KnownIssue(
+        "having-outer-column",
+        "A subquery in HAVING finds a column of GROUP BY only if it is selected, or "
+        "stands in HAVING outside of the subquery too: error 1054.",
+        f"{_ISSUES}/45181",
+        "A condition that is always true names the column there.",
+    ),
+    KnownIssue(
+        "distinct-order-subquery",
+        "SELECT DISTINCT refuses a subquery in ORDER BY that it selects: error 3065.",
+        f"{_DOCS}/sql-mode",
+        "The subquery is selected under a name, by which the rows are ordered.",
+    ),
+    KnownIssue(
+        "round-integer",
+        "ROUND() of an integer rounds half to the even neighbour, and makes another "
+        "number of one beyond 2 to the power of 53.",
+        f"{_DOCS}/numeric-functions-and-operators",
+        "Round() of integers is computed as DECIMAL.",
+    ),
+    KnownIssue(
+        "json-path-surrogates",
+        "A JSON path with an escaped character beyond U+FFFF is refused with error "
+        "1105.",
+        f"{_ISSUES}/61091",
+        "Such characters are not escaped.",
     ),
     # -- EXPLAIN
     KnownIssue(

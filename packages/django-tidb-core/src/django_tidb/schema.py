@@ -14,7 +14,7 @@ from django.db.backends.ddl_references import Statement
 from django.db.backends.mysql.schema import (
     DatabaseSchemaEditor as MySQLDatabaseSchemaEditor,
 )
-from django.db.models import Field, Model
+from django.db.models import Field, Index, Model
 
 from .defaults import (
     compiled_default,
@@ -73,6 +73,8 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         super().__init__(*args, **kwargs)
         self.deferred_sql: list[Any] = []
         self._last_statement: tuple[str, Any] | None = None
+        self._in_create_model = False
+        self._in_table_sql = False
         # What tables were before they began to change; None until they do.
         self._guarded: dict[str, TableDefinition | None] = {}
         # Tables whose rebuild an earlier run began and this one has finished.
@@ -115,7 +117,9 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         if params:
             sql %= tuple(map(self.quote_value, params))
         for statement in filter(None, statements):
-            clause = _clause(statement)
+            # A plugin's index brings its own form for CREATE TABLE.
+            inline = getattr(statement, "inline", None)
+            clause = inline % statement.parts if inline else _clause(statement)
             if clause is None:
                 self.deferred_sql.append(statement)
             else:
@@ -127,10 +131,21 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
                 sql += f" {option}"
         return sql, []
 
+    def quote_value(self, value: Any) -> Any:
+        quoted = super().quote_value(value)
+        # Names have single percent signs, so values need them too.
+        if self._in_create_model and _FINISHED is not None and isinstance(value, str):
+            return quoted.replace("%%", "%")
+        return quoted
+
     def create_model(self, model: type[Model]) -> None:
-        sql, _ = self.table_sql(model)
+        self._in_create_model = True
+        try:
+            sql, _ = self.table_sql(model)
+        finally:
+            self._in_create_model = False
         with self._forward_references(model):
-            self.execute(sql, _FINISHED)
+            self.execute(sql, None)
         self._tables[model._meta.db_table.lower()] = True
         for field in model._meta.local_many_to_many:
             if field.remote_field.through._meta.auto_created:
@@ -324,6 +339,11 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         except ValueError:
             raise error from None
 
+    def add_index(self, model: type[Model], index: Index) -> None:
+        # A plugin's index need not have anything to do.
+        if (statement := index.create_sql(model, self)) is not None:
+            self.execute(statement, params=None)
+
     def rebuild_table(self, model: type[Model], clauses: str, reason: str) -> None:
         """
         Do by a new table what ALTER TABLE with these clauses cannot, for this
@@ -338,7 +358,10 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
                 f"-- The table {table} is rebuilt for what is refused otherwise:"
             )
             self.execute(f"ALTER TABLE {self.quote_name(table)} {clauses}", None)
-        else:
+            return
+        with self._all_or_nothing(model):
+            # An earlier rebuild may have been interrupted.
+            self._secure()
             rebuild(self, table, clauses, reason)
 
     # -- Columns

@@ -12,16 +12,29 @@ if TYPE_CHECKING:
         L1Distance,
         L2Distance,
         NegativeInnerProduct,
+        VectorAsText,
+        VectorDims,
+        VectorFromText,
+        VectorNorm,
+        VectorValue,
     )
     from .indexes import VectorIndex
+    from .query import VectorManager, VectorQuerySet
 
 __all__ = [
     "CosineDistance",
     "L1Distance",
     "L2Distance",
     "NegativeInnerProduct",
+    "VectorAsText",
+    "VectorDims",
     "VectorField",
+    "VectorFromText",
     "VectorIndex",
+    "VectorManager",
+    "VectorNorm",
+    "VectorQuerySet",
+    "VectorValue",
     "__version__",
 ]
 
@@ -32,8 +45,15 @@ _MODULES = {
     "L1Distance": "functions",
     "L2Distance": "functions",
     "NegativeInnerProduct": "functions",
+    "VectorAsText": "functions",
+    "VectorDims": "functions",
     "VectorField": "fields",
+    "VectorFromText": "functions",
     "VectorIndex": "indexes",
+    "VectorManager": "query",
+    "VectorNorm": "functions",
+    "VectorQuerySet": "query",
+    "VectorValue": "functions",
 }
 
 

@@ -1,8 +1,66 @@
 from __future__ import annotations
 
-from django.apps import AppConfig
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.core import checks
 
 
 class TiDBVectorConfig(AppConfig):
     name = "django_tidb_vector"
     verbose_name = "TiDB vector search"
+
+    def ready(self) -> None:
+        from .indexes import check_indexes
+
+        checks.register(check_indexes, checks.Tags.models)
+        _serialize_to_xml()
+        if apps.is_installed("django.contrib.admin"):
+            _display_in_admin()
+        if apps.is_installed("rest_framework"):
+            from . import rest
+
+            rest.register()
+
+
+def _serialize_to_xml() -> None:
+    """Let Django's serializer for XML write the numbers of a vector."""
+    from django.utils.xmlutils import SimplerXMLGenerator
+
+    from .codec import encode
+    from .fields import Numbers
+
+    characters = SimplerXMLGenerator.characters
+    if hasattr(characters, "with_vectors"):
+        return
+
+    def with_vectors(self: Any, content: Any) -> None:
+        characters(self, encode(content) if type(content) is Numbers else content)
+
+    with_vectors.with_vectors = True  # type: ignore[attr-defined]
+    SimplerXMLGenerator.characters = with_vectors
+
+
+def _display_in_admin() -> None:
+    """
+    Let the admin show a preview of vectors in lists and among read-only
+    fields: it has no hook for that, and tests their truth, which is an error.
+    """
+    from django.contrib.admin import helpers, utils
+    from django.contrib.admin.templatetags import admin_list
+
+    from .codec import preview
+    from .fields import VectorField
+
+    display_for_field = utils.display_for_field
+    if hasattr(display_for_field, "with_vectors"):
+        return
+
+    def with_vectors(value: Any, field: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(field, VectorField) and value is not None:
+            return preview(value)
+        return display_for_field(value, field, *args, **kwargs)
+
+    with_vectors.with_vectors = True  # type: ignore[attr-defined]
+    for module in (utils, helpers, admin_list):
+        module.display_for_field = with_vectors

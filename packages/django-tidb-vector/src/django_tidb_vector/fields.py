@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 from django.apps import apps
 from django.core import checks, exceptions
-from django.db import connections, models, router
+from django.db import IntegrityError, connections, models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.sql.compiler import SQLInsertCompiler, SQLUpdateCompiler
 
 from django_tidb import is_tidb
 
-from .codec import Vector, decode, encode, to_vector
+from .codec import Vector, decode, encode, numbers, parse, to_vector
 from .forms import EMPTY_VALUES, VectorFormField
 
 __all__ = ["VectorField"]
@@ -20,6 +22,16 @@ __all__ = ["VectorField"]
 # The server's limit.
 MAX_DIMENSIONS = 16383
 MINIMUM_VERSION = (8, 4)
+
+# What the server can compare vectors by; the rest of Django's are for texts.
+LOOKUPS = frozenset({"exact", "gt", "gte", "in", "isnull", "lt", "lte", "range"})
+
+
+class Numbers(list[float]):
+    """
+    A vector in Django's serializers. :mod:`.apps` makes the one for XML, which
+    wants text, write it.
+    """
 
 
 class VectorField(models.Field):
@@ -47,6 +59,10 @@ class VectorField(models.Field):
         name, _, args, kwargs = super().deconstruct()
         if self.dimensions is not None:
             kwargs["dimensions"] = self.dimensions
+        # Migrations can be written and compared with lists only.
+        for option in ("default", "db_default"):
+            if isinstance(kwargs.get(option), np.ndarray):
+                kwargs[option] = numbers(kwargs[option])
         return name, "django_tidb_vector.VectorField", args, kwargs
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str:
@@ -62,7 +78,7 @@ class VectorField(models.Field):
             return None
         try:
             if isinstance(value, str | bytes):
-                value = decode(value)
+                return parse(value, self.dimensions)
             return to_vector(value, self.dimensions)
         except ValueError as error:
             raise exceptions.ValidationError(
@@ -74,7 +90,7 @@ class VectorField(models.Field):
             return value
         try:
             if isinstance(value, str | bytes):
-                value = decode(value)
+                value = parse(value)
             return encode(value, self.dimensions)
         except ValueError as error:
             raise ValueError(f"{self._describe()}: {error}.") from error
@@ -83,8 +99,45 @@ class VectorField(models.Field):
         # Expressions have fields of no model.
         return str(self) if hasattr(self, "model") else "Vector"
 
-    def value_to_string(self, obj: models.Model) -> str | None:
-        return self.get_prep_value(self.value_from_object(obj))
+    def get_placeholder(self, value: Any, compiler: Any, connection: Any) -> str:
+        if (
+            value is None
+            and not self.null
+            and hasattr(self, "model")
+            and isinstance(compiler, SQLInsertCompiler | SQLUpdateCompiler)
+        ):
+            # The server's own error is an OperationalError.
+            raise IntegrityError(f"{self._describe()}: a vector is needed, not None.")
+        # A column makes a vector of a text. Functions do not: COALESCE cuts it
+        # to as many characters as the vector has dimensions.
+        if isinstance(compiler, SQLInsertCompiler) or hasattr(value, "as_sql"):
+            return "%s"
+        return "VEC_FROM_TEXT(%s)"
+
+    def get_placeholder_sql(
+        self, value: Any, compiler: Any, connection: Any
+    ) -> tuple[str, tuple[Any, ...]]:
+        # The name since Django 6.1.
+        if hasattr(value, "as_sql"):
+            sql, params = compiler.compile(value)
+            return sql, tuple(params)
+        return self.get_placeholder(value, compiler, connection), (value,)
+
+    def get_lookup(self, lookup_name: str) -> Any:
+        found = super().get_lookup(lookup_name)
+        # Django registers its own for every field.
+        if lookup_name not in LOOKUPS and (
+            found is models.Field.get_class_lookups().get(lookup_name)
+        ):
+            return None
+        return found
+
+    def value_to_string(self, obj: models.Model) -> Numbers | None:
+        """Return the value for Django's serializers, as a list of numbers."""
+        value = self.value_from_object(obj)
+        if isinstance(value, str | bytes):
+            value = parse(value)
+        return None if value is None else Numbers(numbers(value))
 
     def formfield(self, **kwargs: Any) -> Any:
         return super().formfield(
@@ -101,6 +154,7 @@ class VectorField(models.Field):
             return errors
         return [
             *super().check(**kwargs),
+            *self._check_keys(),
             *self._check_databases(kwargs.get("databases") or ()),
             *self._check_app(),
         ]
@@ -118,6 +172,47 @@ class VectorField(models.Field):
                 id="tidb_vector.E001",
             )
         ]
+
+    def _check_keys(self) -> Iterator[checks.CheckMessage]:
+        options = [
+            name
+            for name, is_set in (
+                ("primary_key", self.primary_key),
+                ("unique", self.unique and not self.primary_key),
+                ("db_index", self.db_index),
+            )
+            if is_set
+        ]
+        for option in options:
+            yield checks.Error(
+                f"A vector cannot have {option}=True; TiDB has no keys of vectors.",
+                hint="For the nearest vectors use a VectorIndex in Meta.indexes.",
+                obj=self,
+                id="tidb_vector.E004",
+            )
+        meta = self.model._meta
+        keys: list[tuple[str, Iterable[Any]]] = [
+            *(("unique_together", names) for names in meta.unique_together),
+            *(("index_together", n) for n in getattr(meta, "index_together", ())),
+            *(
+                (f"the constraint {constraint.name!r}", constraint.fields)
+                for constraint in meta.constraints
+                if isinstance(constraint, models.UniqueConstraint)
+            ),
+            *(
+                (f"the index {index.name!r}", [*index.fields, *index.include])
+                for index in meta.indexes
+                if not getattr(index, "is_vector_index", False)
+            ),
+        ]
+        for key, names in keys:
+            if self.name in [name.lstrip("-") for name in names]:
+                yield checks.Error(
+                    f"A vector cannot be part of {key}; TiDB has no keys of vectors.",
+                    hint="For the nearest vectors use a VectorIndex in Meta.indexes.",
+                    obj=self,
+                    id="tidb_vector.E005",
+                )
 
     def _check_databases(
         self, databases: Iterable[str]
@@ -158,3 +253,7 @@ class VectorField(models.Field):
                 id="tidb_vector.W001",
             )
         ]
+
+
+# The lookups that are functions of ours.
+from . import functions as _functions  # noqa: E402, F401

@@ -8,10 +8,12 @@ import numpy as np
 from django import forms
 from django.core import validators
 from django.core.exceptions import ValidationError
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
-from .codec import Vector, decode, encode, to_vector
+from .codec import Vector, encode, parse, preview
 
-__all__ = ["EMPTY_VALUES", "VectorFormField"]
+__all__ = ["EMPTY_VALUES", "VectorFormField", "VectorWidget"]
 
 
 class _EmptyValues(tuple[Any, ...]):
@@ -25,10 +27,28 @@ class _EmptyValues(tuple[Any, ...]):
 EMPTY_VALUES = _EmptyValues(validators.EMPTY_VALUES)
 
 
+class VectorWidget(forms.Textarea):
+    """
+    A text area for JSON. One that holds a vector is folded away below the
+    number of dimensions and the first few elements.
+    """
+
+    def render(
+        self, name: str, value: Any, attrs: Any = None, renderer: Any = None
+    ) -> SafeString:
+        area = super().render(name, value, attrs, renderer)
+        try:
+            summary = preview(parse(self.format_value(value) or ""))
+        except ValueError:
+            # Nothing, or nothing that is right: to be filled in.
+            return area
+        return format_html("<details><summary>{}</summary>{}</details>", summary, area)
+
+
 class VectorFormField(forms.CharField):
     """A vector as JSON text; its value is a float32 array, or None if empty."""
 
-    widget = forms.Textarea
+    widget = VectorWidget
     empty_values = EMPTY_VALUES
 
     def __init__(self, *, dimensions: int | None = None, **kwargs: Any) -> None:
@@ -43,7 +63,7 @@ class VectorFormField(forms.CharField):
         if not text:
             return None
         try:
-            return to_vector(decode(text), self.dimensions)
+            return parse(text, self.dimensions)
         except ValueError as error:
             raise ValidationError(
                 f"Enter a valid vector: {error}.", code="invalid"

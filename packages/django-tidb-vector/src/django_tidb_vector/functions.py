@@ -1,5 +1,5 @@
 """
-Distances between vectors.
+Functions of vectors, vectors as values of expressions, and lookups.
 
 https://docs.pingcap.com/tidb/stable/vector-search-functions-and-operators
 """
@@ -8,16 +8,70 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import NOT_PROVIDED, FloatField, Func, Value
+from django.db.models import (
+    NOT_PROVIDED,
+    FloatField,
+    Func,
+    IntegerField,
+    TextField,
+    Transform,
+    Value,
+)
+from django.db.models.expressions import Combinable, register_combinable_fields
+from django.utils.deconstruct import deconstructible
 
 from .fields import VectorField
 
 __all__ = [
     "CosineDistance",
+    "Distance",
     "L1Distance",
     "L2Distance",
     "NegativeInnerProduct",
+    "VectorAsText",
+    "VectorDims",
+    "VectorFromText",
+    "VectorNorm",
+    "VectorValue",
 ]
+
+# Vectors are added and subtracted element by element.
+for _connector in (Combinable.ADD, Combinable.SUB):
+    register_combinable_fields(VectorField, _connector, VectorField, VectorField)
+
+
+class VectorValue(Value):
+    """
+    A vector, any that :class:`.VectorField` takes, where Django wants an
+    expression: ``F("embedding") - VectorValue([1, 2, 3])``. Raises ValueError
+    if it is none.
+    """
+
+    def __init__(self, vector: Any, output_field: Any = None) -> None:
+        # As text, for an expression has to be hashable and comparable.
+        field = output_field or VectorField()
+        super().__init__(field.get_prep_value(vector), output_field=field)
+
+
+class _Argument(VectorValue):
+    """A vector for a function that makes one of a text itself."""
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+        return "%s", [self.value]
+
+
+def _expression(value: Any) -> Any:
+    if isinstance(value, str) or hasattr(value, "resolve_expression"):
+        return value
+    return _Argument(value)
+
+
+def _dimensions(expression: Any) -> int | None:
+    """Return the number of dimensions, or None where it is not known."""
+    if isinstance(expression, VectorValue):
+        return None if expression.value is None else expression.value.count(",") + 1
+    field = getattr(expression, "_output_field_or_none", None)
+    return field.dimensions if isinstance(field, VectorField) else None
 
 
 class Distance(Func):
@@ -26,7 +80,9 @@ class Distance(Func):
     expression, and `vector`, a sequence or array of numbers or an expression.
     A float; None if either is NULL. Needs TiDB 8.4 or later.
 
-    Without `vector` it describes what a vector index is for.
+    Raises ValueError if `vector` is not a vector or, when used in a query,
+    does not have as many dimensions as the column. Without `vector` it
+    describes what a vector index is for.
     """
 
     output_field = FloatField()
@@ -37,26 +93,42 @@ class Distance(Func):
         if vector is NOT_PROVIDED:
             super().__init__(expression, **extra)
             return
-        if not hasattr(vector, "resolve_expression"):
-            # As text, for an expression has to be hashable and comparable.
-            field = VectorField()
-            vector = Value(field.get_prep_value(vector), output_field=field)
-        super().__init__(expression, vector, **extra)
+        if isinstance(vector, str) or not hasattr(vector, "resolve_expression"):
+            vector = _Argument(vector)
+        super().__init__(_expression(expression), vector, **extra)
         self._constructor_args = ((expression, vector), extra)
 
+    def resolve_expression(self, *args: Any, **kwargs: Any) -> Any:
+        resolved = super().resolve_expression(*args, **kwargs)
+        sources = resolved.get_source_expressions()
+        sizes = [size for size in map(_dimensions, sources) if size is not None]
+        if len(sources) == len(sizes) == 2 and sizes[0] != sizes[1]:
+            names = " and ".join(
+                f"{getattr(source, 'target', 'a vector')} with {size} dimensions"
+                for source, size in zip(sources, sizes, strict=True)
+            )
+            raise ValueError(
+                f"{type(self).__name__} is for vectors of the same number of "
+                f"dimensions, not for {names}."
+            )
+        return resolved
 
+
+@deconstructible(path="django_tidb_vector.L1Distance")
 class L1Distance(Distance):
     """The sum of the absolute differences (Manhattan distance)."""
 
     function = "VEC_L1_DISTANCE"
 
 
+@deconstructible(path="django_tidb_vector.L2Distance")
 class L2Distance(Distance):
     """The Euclidean distance."""
 
     function = "VEC_L2_DISTANCE"
 
 
+@deconstructible(path="django_tidb_vector.CosineDistance")
 class CosineDistance(Distance):
     """
     One minus the cosine of the angle between the two: from 0, same direction,
@@ -66,7 +138,52 @@ class CosineDistance(Distance):
     function = "VEC_COSINE_DISTANCE"
 
 
+@deconstructible(path="django_tidb_vector.NegativeInnerProduct")
 class NegativeInnerProduct(Distance):
     """The inner product, negated so that the most alike come first."""
 
     function = "VEC_NEGATIVE_INNER_PRODUCT"
+
+
+class _OfVector(Transform):
+    def __init__(self, expression: Any, **extra: Any) -> None:
+        super().__init__(_expression(expression), **extra)
+        self._constructor_args = ((expression,), extra)
+
+
+class VectorDims(_OfVector):
+    """The number of dimensions; also the lookup ``embedding__dims``."""
+
+    function = "VEC_DIMS"
+    lookup_name = "dims"
+    output_field = IntegerField()
+
+
+class VectorNorm(_OfVector):
+    """The Euclidean length; also the lookup ``embedding__norm``."""
+
+    function = "VEC_L2_NORM"
+    lookup_name = "norm"
+    output_field = FloatField()
+
+
+class VectorAsText(_OfVector):
+    """The vector as TiDB's text, such as ``[1,2.5,-3]``."""
+
+    function = "VEC_AS_TEXT"
+    output_field = TextField()
+
+
+class VectorFromText(Func):
+    """
+    The vector that `expression`, the name of a text column or an expression,
+    has as text. The server raises an error for text that is no vector.
+    """
+
+    function = "VEC_FROM_TEXT"
+    arity = 1
+    output_field = VectorField()
+
+
+for _transform in (VectorDims, VectorNorm):
+    VectorField.register_lookup(_transform)

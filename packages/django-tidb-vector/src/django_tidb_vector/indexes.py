@@ -2,29 +2,175 @@
 
 from __future__ import annotations
 
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
+from django.core import checks
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, NotSupportedError, connections
 from django.db.backends.ddl_references import Statement, Table
-from django.db.models import Index, Model
+from django.db.models import F, Index, Model
 
-__all__ = ["VectorIndex"]
+from .fields import VectorField
+from .functions import CosineDistance, Distance, L2Distance
+
+__all__ = ["IndexStatus", "VectorIndex"]
+
+#: The option in DATABASES[...]["OPTIONS"] for servers without TiFlash.
+SKIP_OPTION = "skip_vector_indexes_without_tiflash"
+
+# What the server has indexes for.
+METRICS = (L2Distance, CosineDistance)
+
+
+@dataclass(frozen=True)
+class IndexStatus:
+    """How many rows of a table its vector index has, and has not yet."""
+
+    indexed: int
+    not_indexed: int
 
 
 class VectorIndex(Index):
     """
     An index for the nearest neighbours by one distance function, as in
-    ``VectorIndex(CosineDistance("embedding"), name="doc_embedding")``.
+    ``VectorIndex(CosineDistance("embedding"), name="doc_embedding")``; the
+    same is ``VectorIndex(fields=["embedding"], metric=CosineDistance, …)``.
+    The column has fixed `dimensions`, the distance is L2Distance or
+    CosineDistance. Needs TiDB 8.4 or later with a TiFlash node.
 
-    The index lives on a TiFlash node; before it is made, the table gets a
-    TiFlash replica. Needs TiDB 8.4 or later.
+    The index lives in a TiFlash replica of the table. A table that is new or
+    empty gets one replica if it has none. One that has rows is copied for
+    that, so it has to be asked for: `tiflash_replicas` is the number that the
+    table is given if it has fewer.
+
+    Raises TypeError or ValueError if it is not about one column and one
+    distance.
     """
 
-    def __init__(self, *expressions: Any, name: str) -> None:
+    # For the checks of VectorField.
+    is_vector_index = True
+
+    def __init__(
+        self,
+        *expressions: Any,
+        name: str,
+        fields: Iterable[str] = (),
+        metric: type[Distance] | None = None,
+        tiflash_replicas: int | None = None,
+    ) -> None:
+        if fields:
+            if expressions or metric is None:
+                raise TypeError(
+                    f"VectorIndex {name!r} needs a distance, or fields and a metric."
+                )
+            expressions = tuple(metric(field) for field in fields)
+        elif metric is not None:
+            raise TypeError(f"VectorIndex {name!r} has a metric, but no fields.")
+        if len(expressions) != 1:
+            raise ValueError(
+                f"VectorIndex {name!r} is about {len(expressions)} expressions; it "
+                "must be one distance of one column."
+            )
+        if tiflash_replicas is not None and (
+            type(tiflash_replicas) is not int or tiflash_replicas < 1
+        ):
+            raise ValueError(
+                f"VectorIndex {name!r} has tiflash_replicas={tiflash_replicas!r}; it "
+                "must be None or an integer of 1 or more."
+            )
+        self.tiflash_replicas = tiflash_replicas
         super().__init__(*expressions, name=name)
+
+    def deconstruct(self) -> tuple[str, Any, dict[str, Any]]:
+        _, expressions, kwargs = super().deconstruct()
+        if self.tiflash_replicas is not None:
+            kwargs["tiflash_replicas"] = self.tiflash_replicas
+        return "django_tidb_vector.VectorIndex", expressions, kwargs
+
+    # -- Checks
+
+    @property
+    def column(self) -> str | None:
+        """The name of the field, or None if there is none."""
+        (distance,) = self.expressions
+        sources = distance.get_source_expressions()
+        if len(sources) == 1 and isinstance(sources[0], F):
+            return sources[0].name
+        return None
+
+    def check_model(self, model: type[Model]) -> Iterator[checks.CheckMessage]:
+        """Yield what is wrong with the index for `model`."""
+        (distance,) = self.expressions
+        if type(distance) not in METRICS:
+            yield checks.Error(
+                f"The VectorIndex {self.name!r} is about {type(distance).__name__}; "
+                "TiDB has indexes for L2Distance and CosineDistance.",
+                obj=model,
+                id="tidb_vector.E006",
+            )
+            return
+        field = next((f for f in model._meta.fields if f.name == self.column), None)
+        if not isinstance(field, VectorField) or field.dimensions is None:
+            what = (
+                "is not the name of a field"
+                if field is None
+                else "has no fixed number of dimensions"
+                if isinstance(field, VectorField)
+                else f"is a {type(field).__name__}"
+            )
+            yield checks.Error(
+                f"The VectorIndex {self.name!r} is about {self.column or distance!r}, "
+                f"which {what}.",
+                hint="It must be a VectorField with dimensions of this model.",
+                obj=model,
+                id="tidb_vector.E007",
+            )
+        twins = [
+            index.name
+            for index in model._meta.indexes
+            if isinstance(index, VectorIndex)
+            and index.expressions == self.expressions
+            and index.name < self.name
+        ]
+        if twins:
+            yield checks.Error(
+                f"The VectorIndexes {twins[0]!r} and {self.name!r} are about the same "
+                "distance of the same column; TiDB has one at most.",
+                obj=model,
+                id="tidb_vector.E008",
+            )
+
+    # -- SQL
 
     def create_sql(
         self, model: type[Model], schema_editor: Any, using: str = "", **kwargs: Any
-    ) -> Statement:
+    ) -> Statement | None:
+        """
+        Return CREATE VECTOR INDEX, with what has to be sent before it; core
+        puts what it holds as `inline` into CREATE TABLE.
+
+        Returns None, with a warning, if the cluster has no TiFlash node and
+        the database's OPTIONS say to do without.
+
+        Raises ``NotSupportedError`` if there is no such node, or if the table
+        has rows, but no TiFlash replica.
+        """
+        if not _has_tiflash(schema_editor.connection):
+            message = (
+                f"The index {self.name!r} of {model._meta.label} needs a TiFlash node, "
+                f"and the cluster of database {schema_editor.connection.alias!r} has "
+                "none."
+            )
+            if schema_editor.connection.tidb_options.get(SKIP_OPTION):
+                warnings.warn(f"Left out: {message}", RuntimeWarning, stacklevel=2)
+                return None
+            raise NotSupportedError(
+                f"{message} Add one, or leave vector indexes out there with OPTIONS = "
+                f"{{{SKIP_OPTION!r}: True}}: searches work without, but read all rows."
+            )
         statement = super().create_sql(
             model,
             schema_editor,
@@ -32,10 +178,135 @@ class VectorIndex(Index):
             sql="CREATE VECTOR INDEX %(name)s ON %(table)s (%(columns)s) USING HNSW",
             **kwargs,
         )
-        statement.prerequisites = [
+        if self.tiflash_replicas in (None, 1):
+            # The server gives a new table its one replica.
+            statement.inline = "VECTOR INDEX %(name)s (%(columns)s) USING HNSW"
+        statement.prerequisites = self._replica_sql(model, schema_editor)
+        return statement
+
+    def _replica_sql(self, model: type[Model], schema_editor: Any) -> list[Statement]:
+        table = model._meta.db_table
+        wanted = self.tiflash_replicas or 1
+        connection = schema_editor.connection
+        if not schema_editor.collect_sql:
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT replica_count FROM information_schema.tiflash_replica "
+                    "WHERE table_schema = DATABASE() AND table_name = %s",
+                    [table],
+                )
+                count = (cursor.fetchone() or (0,))[0]
+                if count >= wanted:
+                    return []
+                if self.tiflash_replicas is None and _has_rows(connection, table):
+                    raise NotSupportedError(
+                        f"The index {self.name!r} needs a TiFlash replica of the table "
+                        f"{table!r}, which has rows, but no replica: all of them would "
+                        "be copied. Ask for that with tiflash_replicas=1, or run ALTER "
+                        f"TABLE {connection.ops.quote_name(table)} SET TIFLASH REPLICA "
+                        "1 first."
+                    )
+        return [
             Statement(
-                "ALTER TABLE %(table)s SET TIFLASH REPLICA 1",
-                table=Table(model._meta.db_table, schema_editor.quote_name),
+                f"ALTER TABLE %(table)s SET TIFLASH REPLICA {wanted:d}",
+                table=Table(table, schema_editor.quote_name),
             )
         ]
+
+    def remove_sql(
+        self, model: type[Model], schema_editor: Any, **kwargs: Any
+    ) -> Statement:
+        statement = super().remove_sql(model, schema_editor, **kwargs)
+        if schema_editor.connection.tidb_options.get(SKIP_OPTION):
+            # It may have been left out.
+            return Statement(
+                "DROP INDEX IF EXISTS %(name)s ON %(table)s", **statement.parts
+            )
         return statement
+
+    # -- Status
+
+    def status(
+        self, model: type[Model], *, using: str = DEFAULT_DB_ALIAS
+    ) -> IndexStatus | None:
+        """
+        Return how much of the index is built, or None if TiFlash does not
+        know it (yet).
+        """
+        with connections[using].cursor() as cursor:
+            cursor.execute(
+                "SELECT SUM(rows_stable_indexed), SUM(rows_stable_not_indexed) "
+                "FROM information_schema.tiflash_indexes "
+                "WHERE tidb_database = DATABASE() AND tidb_table = %s "
+                "AND index_name = %s",
+                [model._meta.db_table, self.name],
+            )
+            indexed, not_indexed = cursor.fetchone()
+        if indexed is None:
+            return None
+        return IndexStatus(int(indexed), int(not_indexed))
+
+    def wait_until_built(
+        self,
+        model: type[Model],
+        *,
+        using: str = DEFAULT_DB_ALIAS,
+        timeout: float = 600,
+        interval: float = 1,
+    ) -> IndexStatus:
+        """
+        Return when all stable rows are in the index, looking every `interval`
+        seconds; rows of the last minutes may still be missing, and searches
+        read them without it.
+
+        Raises TimeoutError after `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            status = self.status(model, using=using)
+            if status is not None and not status.not_indexed:
+                return status
+            if time.monotonic() >= deadline:
+                raise TimeoutError(
+                    f"The index {self.name!r} of {model._meta.label} is not built "
+                    f"after {timeout} s: {status or 'TiFlash does not know it'}."
+                )
+            time.sleep(interval)
+
+
+def _has_tiflash(connection: Any) -> bool:
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute(
+                "SELECT SUM(type = 'tiflash'), SUM(type = 'tikv') "
+                "FROM information_schema.cluster_info"
+            )
+        except DatabaseError:
+            # TiDB Cloud does not show its nodes, nor does any cluster without
+            # the privilege PROCESS. The server will know.
+            return True
+        tiflash, tikv = cursor.fetchone()
+    return bool(tiflash) or not tikv
+
+
+def _has_rows(connection: Any, table: str) -> bool:
+    if table not in connection.introspection.table_names():
+        return False
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT 1 FROM {connection.ops.quote_name(table)} LIMIT 1")
+        return cursor.fetchone() is not None
+
+
+def check_indexes(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Check the vector indexes of the apps' models."""
+    from django.apps import apps
+
+    configs = apps.get_app_configs() if app_configs is None else app_configs
+    return [
+        error
+        for config in configs
+        for model in config.get_models()
+        for index in model._meta.indexes
+        if isinstance(index, VectorIndex)
+        for error in index.check_model(model)
+    ]

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import shutil
 import sys
 import zlib
@@ -12,14 +11,15 @@ from typing import Any
 
 import django
 import sklearn
-import sqlparse
+from django.contrib.auth import get_user_model
 from django.core.management import BaseCommand, CommandError, call_command
 from django.core.serializers.base import ProgressBar
 from django.db import OperationalError, connection
-from django.test.utils import CaptureQueriesContext
+from django.utils.crypto import get_random_string
 
-from search import corpus, embedding
+from search import corpus, embedding, views
 from search.models import DIMENSIONS, Document, DocumentQuerySet, SearchLog
+from search.queries import sql_of
 
 QUESTIONS = (
     "how do I run a migration backwards",
@@ -48,8 +48,20 @@ class Command(BaseCommand):
             nargs="*",
             help="The words of one question. Without them, a few are asked.",
         )
+        parser.add_argument(
+            "--serve",
+            action="store_true",
+            help="Ask and answer on a web page, until Ctrl-C.",
+        )
+        parser.add_argument(
+            "--port", type=int, default=8000, help="The page's port (default: 8000)."
+        )
 
-    def handle(self, *, question: list[str], **options: Any) -> None:
+    def handle(
+        self, *, question: list[str], serve: bool, port: int, **options: Any
+    ) -> None:
+        if serve and question:
+            raise CommandError("Type the question into the page that --serve serves.")
         questions = [" ".join(question).strip()] if question else QUESTIONS
         if not all(questions):
             raise CommandError(
@@ -60,6 +72,9 @@ class Command(BaseCommand):
         self.stdout.write("Migrating the database ...")
         call_command("migrate", verbosity=max(0, options["verbosity"] - 1))
         embedder = self.open_corpus()
+        if serve:
+            self.serve(embedder, port)
+            return
         for text in questions:
             hits = self.search(embedder, text)
         self.show_query(hits)
@@ -142,12 +157,25 @@ class Command(BaseCommand):
             self.stdout.write(line)
         return hits
 
+    def serve(self, embedder: embedding.Embedder, port: int) -> None:
+        """Serve the page, and the admin with a password of this run's own."""
+        views.embedder = embedder
+        password = get_random_string(12)
+        user, _ = get_user_model().objects.update_or_create(
+            username="demo", defaults={"is_staff": True, "is_superuser": True}
+        )
+        user.set_password(password)
+        user.save()
+        self.stdout.write(
+            f"The page: http://127.0.0.1:{port}/\n"
+            f"The admin: http://127.0.0.1:{port}/admin/ (user demo, password {password})"
+        )
+        self.stdout.flush()
+        call_command("runserver", f"127.0.0.1:{port}", use_reloader=False)
+
     def show_query(self, hits: DocumentQuerySet) -> None:
-        with CaptureQueriesContext(connection) as queries:
-            list(hits.all())
-        sql = sqlparse.format(shorten_vectors(queries[0]["sql"]), reindent=True)
         version = connection.tidb_version
-        self.stdout.write(f"\nThe last query:\n{sql}")
+        self.stdout.write(f"\nThe last query:\n{sql_of(hits)}")
         self.stdout.write(f"\nThe server: TiDB {version} ({version.text})")
         self.stdout.write(f"Its plan:\n{hits.explain()}")
 
@@ -175,11 +203,3 @@ def table(hits: list[Document]) -> Iterator[str]:
     for distance, kind, name, summary in rows:
         line = f"{distance:>8}  {kind:8}  {name:{name_width}}  {summary}"
         yield line if len(line) <= columns else f"{line[: columns - 1]}…"
-
-
-def shorten_vectors(sql: str) -> str:
-    return re.sub(
-        r"\[([^],]+),([^],]+),([^]]*)\]",
-        lambda match: f"[{match[1]}, {match[2]}, ... {match[3].count(',') + 1} more]",
-        sql,
-    )

@@ -1,0 +1,77 @@
+"""Search: the rows whose vectors are nearest to a vector."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from django.core.exceptions import FieldError
+from django.db import models
+
+from .fields import VectorField
+from .functions import CosineDistance, Distance
+
+__all__ = ["VectorManager", "VectorQuerySet"]
+
+_Model = TypeVar("_Model", bound=models.Model)
+
+
+class VectorQuerySet(models.QuerySet[_Model]):
+    """A QuerySet that finds the nearest; see :class:`VectorManager`."""
+
+    def nearest(
+        self,
+        field: str,
+        vector: Any,
+        *,
+        k: int = 10,
+        metric: type[Distance] = CosineDistance,
+        max_distance: float | None = None,
+        candidates: int | None = None,
+        distance_name: str = "distance",
+    ) -> VectorQuerySet[_Model]:
+        """
+        Return the `k` rows whose `field`, the name of a VectorField, is
+        nearest to `vector`, the nearest first, each with its distance as
+        attribute `distance_name`; only those up to `max_distance`, if given.
+
+        The filters of this QuerySet come first, so the answer is exact; the
+        server reads all rows that they let through. With `candidates` the
+        filters come after: they choose among that many rows, the nearest of
+        the whole table, which the server finds with a vector index if there is
+        one for the metric. Fewer than `k` may be left then, or none.
+
+        Raises FieldError if `field` is no VectorField, and ValueError if
+        `vector` does not fit it, or `k` or `candidates` is not an integer of 1
+        or more.
+        """
+        found = self.model._meta.get_field(field)
+        if not isinstance(found, VectorField):
+            raise FieldError(f"{found} is a {type(found).__name__}, not a VectorField.")
+        for name, number in (("k", k), ("candidates", candidates)):
+            if (number is not None or name == "k") and (
+                type(number) is not int or number < 1
+            ):
+                raise ValueError(f"{name} is {number!r}; it must be 1 or more.")
+        distance = metric(field, vector)
+        rows = self
+        if candidates is not None:
+            if candidates < k:
+                raise ValueError(
+                    f"candidates is {candidates}; it must be {k}, as k is, or more."
+                )
+            # Nothing but ORDER BY distance LIMIT lets the server use the index.
+            inner = self.model._base_manager.using(self.db).order_by(distance)
+            rows = rows.filter(pk__in=inner.values("pk")[:candidates])
+        rows = rows.annotate(**{distance_name: distance})
+        # NULL comes before all distances.
+        if max_distance is not None:
+            rows = rows.filter(**{f"{distance_name}__lte": max_distance})
+        elif issubclass(metric, CosineDistance):
+            rows = rows.filter(**{f"{distance_name}__isnull": False})
+        elif found.null:
+            rows = rows.filter(**{f"{field}__isnull": False})
+        return rows.order_by(distance_name)[:k]
+
+
+class VectorManager(models.Manager.from_queryset(VectorQuerySet)):  # type: ignore[misc]
+    """A manager with ``nearest()``: ``objects = VectorManager()``."""

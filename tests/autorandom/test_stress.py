@@ -1,0 +1,106 @@
+"""Many writers at once: unique ids, spread over the shards."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from django.db import close_old_connections, connections
+
+from .models import Event
+from .utils import connection
+
+ROOT = Path(__file__).parents[2]
+WRITERS = 8
+ROWS = 40
+SHARDS = 32
+
+WRITE = """
+import django, sys
+from django.conf import settings
+from tests.settings import INSTALLED_APPS
+
+host, port, user, password, name = sys.argv[1:6]
+settings.configure(
+    INSTALLED_APPS=INSTALLED_APPS,
+    DATABASES={"default": {
+        "ENGINE": "django_tidb", "HOST": host, "PORT": int(port), "USER": user,
+        "PASSWORD": password, "NAME": name,
+    }},
+    DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+)
+django.setup()
+from tests.autorandom.models import Event
+for n in range(int(sys.argv[6])):
+    print(Event.objects.create(name=str(n)).pk)
+"""
+
+
+def check(keys):
+    # Each writer got the ids of its own rows.
+    assert len(keys) == len(set(keys)) == WRITERS * ROWS
+    assert set(Event.objects.values_list("pk", flat=True)) == set(keys)
+    # The counters alone are unique.
+    assert len({key % 2**58 for key in keys}) == len(keys)
+    # The random bits are a fair draw of 32: a shard's share stays within six
+    # standard deviations, and the odds that one is empty are below 1 in 500.
+    shards = Counter(key >> 58 for key in keys)
+    mean = len(keys) / SHARDS
+    assert len(shards) >= SHARDS - 2
+    assert max(shards.values()) < mean + 6 * math.sqrt(mean)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_threads():
+    keys, errors = [], []
+
+    def write():
+        try:
+            keys.extend(Event.objects.create(name=str(n)).pk for n in range(ROWS))
+        except Exception as error:
+            errors.append(error)
+        finally:
+            close_old_connections()
+            connections.close_all()
+
+    threads = [threading.Thread(target=write) for _ in range(WRITERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    check(keys)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_processes(tidb_server):
+    arguments = [
+        tidb_server.host,
+        str(tidb_server.port),
+        tidb_server.user,
+        tidb_server.password,
+        connection.settings_dict["NAME"],
+        str(ROWS),
+    ]
+
+    def write(_):
+        return subprocess.run(
+            [sys.executable, "-c", WRITE, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=ROOT,
+        )
+
+    keys = []
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for process in pool.map(write, range(WRITERS)):
+            assert process.returncode == 0, process.stderr
+            keys.extend(int(line) for line in process.stdout.split())
+    check(keys)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from django.core.exceptions import FieldError
+
+from django_tidb_vector import L2Distance, NegativeInnerProduct
+
+from .models import Item
+
+pytestmark = pytest.mark.works("vector")
+
+TARGET = np.array([0.5, -1, 2])
+
+
+@pytest.fixture
+def norms(db):
+    """The distances of 30 vectors from TARGET, by their keys."""
+    vectors = np.random.default_rng(3).normal(size=(30, 3)).astype(np.float32)
+    Item.objects.bulk_create(
+        Item(pk=pk, embedding=vector) for pk, vector in enumerate(vectors, 1)
+    )
+    Item.objects.create(pk=100)
+    return dict(enumerate(np.linalg.norm(vectors - TARGET, axis=1), 1))
+
+
+def near(norms, keys=None):
+    return sorted(keys or norms, key=norms.__getitem__)
+
+
+def test_nearest(norms):
+    items = list(Item.objects.nearest("embedding", TARGET, k=5, metric=L2Distance))
+    assert [item.pk for item in items] == near(norms)[:5]
+    assert [item.distance for item in items] == pytest.approx(
+        [norms[item.pk] for item in items], rel=1e-5
+    )
+
+
+def test_cosine_is_the_default_and_leaves_out_vectors_without_direction(norms):
+    Item.objects.create(pk=101, embedding=[0, 0, 0])
+    items = list(Item.objects.nearest("embedding", TARGET, k=100))
+    assert len(items) == 30
+    distances = [item.distance for item in items]
+    assert distances == sorted(distances)
+
+
+def test_maximum_distance(norms):
+    found = Item.objects.nearest(
+        "embedding", TARGET, k=100, metric=L2Distance, max_distance=2
+    )
+    expected = [pk for pk in near(norms) if norms[pk] <= 2]
+    assert 0 < len(expected) < 30
+    assert [item.pk for item in found] == expected
+
+
+def test_filters_come_first(norms):
+    found = Item.objects.filter(pk__gt=20).nearest(
+        "embedding", TARGET, k=4, metric=L2Distance
+    )
+    assert [item.pk for item in found] == near(norms, range(21, 31))[:4]
+
+
+@pytest.mark.parametrize("metric", [L2Distance, NegativeInnerProduct])
+def test_filters_come_after_the_candidates(norms, metric):
+    Item.objects.filter(pk=100).delete()
+    candidates = [
+        item.pk for item in Item.objects.nearest("embedding", TARGET, metric=metric)
+    ]
+    found = Item.objects.filter(pk__gt=15).nearest(
+        "embedding", TARGET, k=4, metric=metric, candidates=10
+    )
+    assert [item.pk for item in found] == [pk for pk in candidates if pk > 15][:4]
+    with_index = Item.objects.nearest(
+        "embedding", TARGET, k=4, metric=metric, candidates=10
+    )
+    plan = with_index.explain()
+    # The inner search has neither a filter nor a join below it.
+    assert "TopN" in plan
+    assert "count:10" in plan
+
+
+def test_name_of_the_distance_and_hybrid(norms):
+    found = Item.objects.nearest("embedding", TARGET, distance_name="score", k=3)
+    assert all(hasattr(item, "score") for item in found)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"k": 0}, "k is 0; it must be 1 or more"),
+        ({"k": None}, "k is None; it must be 1 or more"),
+        ({"candidates": True}, "candidates is True; it must be 1 or more"),
+        ({"candidates": 3}, "candidates is 3; it must be 10, as k is, or more"),
+    ],
+)
+def test_bad_numbers(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Item.objects.nearest("embedding", TARGET, **arguments)
+
+
+def test_bad_vector_and_field():
+    with pytest.raises(ValueError, match=r"vector\.Item\.embedding with 3 dimensions"):
+        Item.objects.nearest("embedding", [1, 2])
+    with pytest.raises(FieldError, match=r"vector\.Item\.id is a BigAutoField"):
+        Item.objects.nearest("id", [1, 2])
