@@ -11,7 +11,7 @@ from django.db import DatabaseError
 from django.db.backends.mysql.creation import DatabaseCreation as MySQLDatabaseCreation
 from django.db.migrations.recorder import MigrationRecorder
 
-from .rebuild import batches, copying, quote
+from .rebuild import TableDefinition, batches, copying, quote
 
 # Where the next id starts, which differs as soon as there are rows.
 _COUNTERS = re.compile(
@@ -49,7 +49,8 @@ class DatabaseCreation(MySQLDatabaseCreation):
                     target.run(source.definition("SEQUENCE", name))
                 tables = kinds.get("BASE TABLE", [])
                 for name in tables:
-                    target.run(source.definition("TABLE", name))
+                    definition = TableDefinition.parse(source.definition("TABLE", name))
+                    target.run(definition.sql(name))
                 # Last, because they tell that the copy is complete.
                 recorded = MigrationRecorder.Migration._meta.db_table
                 for name in sorted(source.not_empty(tables), key=recorded.__eq__):
