@@ -72,6 +72,19 @@ def django_db_modify_db_settings(tidb_server):
     )
 
 
+@pytest.fixture
+def check_constraints(tidb):
+    """Switches CHECK constraints on; tells whether the server has them at all."""
+    tidb.execute("SHOW GLOBAL VARIABLES LIKE 'tidb_enable_check_constraint'")
+    found = tidb.fetchone()
+    if not found:
+        yield False
+        return
+    tidb.execute("SET GLOBAL tidb_enable_check_constraint = 1")
+    yield True
+    tidb.execute("SET GLOBAL tidb_enable_check_constraint = %s", [found[1]])
+
+
 @pytest.fixture(autouse=True)
 def _skip_on_known_issues(request):
     for mark in request.node.iter_markers("works"):

@@ -7,7 +7,7 @@ from django.db import NotSupportedError, migrations, models
 from django.db.migrations.state import ProjectState
 from django.db.utils import DatabaseError, IntegrityError
 
-from django_tidb_autorandom import BigAutoRandomField
+from django_tidb_autorandom import BigAutoRandomField, allow_explicit_ids
 
 from .utils import connection, show_create_table
 
@@ -216,6 +216,17 @@ def test_the_variable_is_restored_after_an_error(history, monkeypatch):
     with pytest.raises(DatabaseError):
         project.alter(BigAutoRandomField(primary_key=True))
     assert not is_set()
+
+
+def test_data_migrations(history):
+    project = history(RANDOM)
+    # A model as RunPython has it.
+    author = project["Author"](pk=7, name="ann")
+    with pytest.raises(NotSupportedError, match="allow_explicit_ids"):
+        author.save()
+    with allow_explicit_ids():
+        author.save()
+    assert project["Author"].objects.get().pk == 7
 
 
 @pytest.fixture

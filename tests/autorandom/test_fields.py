@@ -89,7 +89,9 @@ def test_other_databases_see_a_big_auto_field():
     assert field.db_type(sqlite) == plain.db_type(sqlite)
     assert field.rel_db_type(sqlite) == plain.rel_db_type(sqlite)
     assert field.db_parameters(sqlite) == plain.db_parameters(sqlite)
-    assert Event.objects.using("sqlite").create().pk == 1
+    # Its ids count up, from wherever another test left them.
+    first, second = (Event.objects.using("sqlite").create().pk for _ in range(2))
+    assert first + 1 == second < 2**31
 
 
 def test_deconstruct():
@@ -182,11 +184,13 @@ def test_composite_primary_key():
             field.name: connection.introspection.get_field_type(field.type_code, field)
             for field in fields
         }
-        assert types == {
-            "id": "django_tidb_autorandom.BigAutoRandomField",
-            "tenant": "BigIntegerField",
-        }
-        assert types["id"].arguments == {"shard_bits": 4}
+        assert types["tenant"] == "BigIntegerField"
+        # TiDB 7.5.0 calls such a table NOT_SHARDED.
+        if connection.tidb_version >= (8, 5):
+            assert types["id"] == "django_tidb_autorandom.BigAutoRandomField"
+            assert types["id"].arguments == {"shard_bits": 4}
+        else:
+            assert types["id"] == "BigIntegerField"
 
 
 @composite

@@ -13,7 +13,11 @@ from django.db.migrations.writer import MigrationWriter
 from django.test.utils import isolate_apps
 
 from django_tidb_autorandom import BigAutoRandomField
-from django_tidb_autorandom.checks import check_model_options, check_options
+from django_tidb_autorandom.checks import (
+    check_model_options,
+    check_options,
+    check_table_options,
+)
 from django_tidb_autorandom.operations import AlterRowIdOptions, RowIdOptionsDetector
 from django_tidb_autorandom.options import read_options
 
@@ -191,6 +195,26 @@ def test_check_of_the_project():
     assert check_options(None) == []
 
 
+@pytest.mark.django_db(transaction=True, databases=["default", "sqlite"])
+def test_check_of_tables(monkeypatch):
+    assert check_table_options(databases=["default", "sqlite"]) == []
+    assert check_table_options(databases=None) == []
+    monkeypatch.setattr(Ticket._meta, "tidb_auto_id_cache", 5)
+    (issue,) = check_table_options(databases=["default"])
+    assert issue == checks.Warning(
+        "The model has tidb_auto_id_cache 5 but 1 in the table 'autorandom_ticket' of "
+        "the database 'default'.",
+        hint=(
+            "Unless a migration is yet to be run: Django before 5.2 does not find the "
+            "change. Write into a migration: "
+            "django_tidb_autorandom.operations.AlterRowIdOptions('ticket', "
+            "{'tidb_auto_id_cache': 5})"
+        ),
+        obj=Ticket,
+        id="tidb_autorandom.W005",
+    )
+
+
 # -- Migrations
 
 
@@ -319,24 +343,42 @@ def test_sql():
     ]
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
         ({}, {"tidb_auto_id_cache": 1}, "between 1 and another value"),
         ({"tidb_auto_id_cache": 1}, {"tidb_auto_id_cache": 9}, "between 1 and another"),
         ({}, {"tidb_clustered": False}, "whether a primary key is clustered"),
+        (SHARDED, {"tidb_clustered": True}, "whether a primary key is clustered"),
+        ({}, SHARDED, "whether a primary key is clustered"),
         ({**SHARDED, "tidb_pre_split_regions": 1}, SHARDED, "when it creates it"),
     ],
 )
-def test_what_tidb_cannot_alter(old, new, reason):
-    if "cache" in next(iter(new)) and connection.tidb_version < (6, 4):
-        assert len(migrate_options(old, new, collect_sql=True)) == 1
-        return
-    with pytest.raises(NotSupportedError, match=reason) as error:
-        migrate_options(old, new, collect_sql=True)
-    assert "Meta.tidb_" in str(error.value)
-    assert "of autorandom.Thing cannot be changed in the table" in str(error.value)
+def test_what_tidb_cannot_alter(monkeypatch, old, new, reason):
+    model = model_with(**old)
+    with table(model):
+        keys = {model.objects.create().pk for _ in range(3)}
+        if "cache" in next(iter(new)) and connection.tidb_version < (6, 4):
+            migrate_options(old, new)
+        else:
+            with pytest.raises(NotSupportedError, match=reason) as error:
+                migrate_options(old, new)
+            assert "Meta.tidb_" in str(error.value)
+            assert "of autorandom.Thing cannot be changed in the table" in str(
+                error.value
+            )
+            found = read_options(connection, "autorandom_thing")
+            assert found == {"tidb_clustered": True, **old}
+            # The way through, which sqlmigrate shows too.
+            options = {**connection.settings_dict["OPTIONS"], "rebuild_tables": True}
+            monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+            assert "is rebuilt" in migrate_options(old, new, collect_sql=True)[0]
+            migrate_options(old, new)
+        found = read_options(connection, "autorandom_thing")
+        assert found == {"tidb_clustered": True, **new}
+        assert set(model.objects.values_list("pk", flat=True)) == keys
+        assert model.objects.create().pk > max(keys)
 
 
 @pytest.mark.django_db(databases=["sqlite"], transaction=True)

@@ -86,10 +86,11 @@ def test_copy_is_equal(cursor, source, clone):
     author = Author.objects.create(name="a")
     Book.objects.create(author=author, title="t")
     Event.objects.create(name="e")
+    # Its router lets it have a table only there.
     if connection.tidb_version >= (8, 4):
         Item.objects.create(embedding=[1, 2, 3])
     expected = contents(cursor, source)
-    assert {"core_author", "vector_item", *TABLES} <= expected.keys()
+    assert {"core_author", *TABLES} <= expected.keys()
     copy = contents(cursor, clone())
     assert copy.keys() == expected.keys()
     for table in expected:

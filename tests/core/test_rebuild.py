@@ -61,10 +61,9 @@ def allowed(monkeypatch):
 
 
 @pytest.fixture
-def shop(drops):
+def shop(drops, check_constraints):
     """A table with a bit of everything, its parent, its child and itself."""
     foreign = connection.features.supports_foreign_keys
-    check = connection.features.supports_table_check_constraints
     run(
         "CREATE TABLE item_parent (id INT PRIMARY KEY)",
         "INSERT INTO item_parent VALUES (1), (2)",
@@ -74,13 +73,22 @@ def shop(drops):
         "twice INT GENERATED ALWAYS AS (parent_id * 2) VIRTUAL, "
         "UNIQUE KEY shop_name (name), KEY shop_price (price, name)"
         + (
+            ", KEY shop_lower ((LOWER(name)))"
+            if connection.features.supports_expression_indexes
+            else ""
+        )
+        + (
             ", CONSTRAINT shop_parent FOREIGN KEY (parent_id) REFERENCES item_parent "
             "(id) ON DELETE CASCADE, CONSTRAINT shop_self FOREIGN KEY (shop_id) "
             "REFERENCES shop (id)"
             if foreign
             else ""
         )
-        + (", CONSTRAINT shop_check CHECK (price > 0)" if check else "")
+        + (
+            ", CONSTRAINT shop_check CHECK ((price > 0) OR (name = '(('))"
+            if check_constraints
+            else ""
+        )
         + ") COMMENT 'of ''everything''' AUTO_ID_CACHE 100",
         "INSERT INTO shop (id, name, parent_id, shop_id, data, raw) VALUES "
         "(7, 'a', 1, 7, '{\"x\": [1]}', x'00ff'), (9, 'B', 2, NULL, NULL, NULL)",

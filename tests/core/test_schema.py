@@ -462,3 +462,53 @@ def test_alteration_that_fails_leaves_the_table_as_it_was(created):
     with connection.schema_editor() as editor:
         editor.alter_field(Tag, Tag._meta.get_field("name"), new)
     assert "`title` varchar(9)" in definition("core_tag")
+
+
+def test_unique_together_that_fails_leaves_the_table_as_it_was(created):
+    class Tag(models.Model):
+        a = models.IntegerField()
+        b = models.IntegerField()
+        c = models.IntegerField()
+
+        class Meta:
+            app_label = "core"
+            unique_together = [("a", "c")]
+
+    created(Tag)
+    Tag.objects.bulk_create([Tag(a=1, b=1, c=1), Tag(a=1, b=1, c=2)])
+    before = sorted(definition("core_tag").split(",\n"))
+    # Two unique indexes can be made, and the third cannot.
+    new = [("a", "b", "c"), ("b", "c"), ("a", "b")]
+    for _ in range(2):
+        with (
+            pytest.raises(IntegrityError, match="1062"),
+            connection.schema_editor() as editor,
+        ):
+            editor.alter_unique_together(Tag, [("a", "c")], new)
+        assert sorted(definition("core_tag").split(",\n")) == before
+    Tag.objects.filter(c=2).update(b=2)
+    with connection.schema_editor() as editor:
+        editor.alter_unique_together(Tag, [("a", "c")], new)
+    assert sum(info["unique"] for info in constraints(Tag).values()) == 4
+
+
+def test_remove_a_check_that_the_server_ignored(created, check_constraints):
+    if not check_constraints:
+        pytest.skip(
+            "TiDB has CHECK constraints from 7.2: "
+            "https://docs.pingcap.com/tidb/stable/constraints#check"
+        )
+
+    class Tag(models.Model):
+        a = models.IntegerField()
+
+        class Meta:
+            app_label = "core"
+
+    created(Tag)
+    constraint = models.CheckConstraint(**{check: models.Q(a__gt=0)}, name="positive")
+    with connection.schema_editor() as editor:
+        editor.remove_constraint(Tag, constraint)
+        editor.add_constraint(Tag, constraint)
+        editor.remove_constraint(Tag, constraint)
+    assert "CHECK" not in definition("core_tag")

@@ -173,3 +173,8 @@ def test_migrations(project, tidb):
     )
     tidb.execute(f"SHOW TABLES FROM `{project.name}` LIKE '%rebuild%'")
     assert tidb.fetchall() == ()
+
+
+@pytest.mark.works("vector")
+def test_vector_search(project):
+    Guide("topics/vector-search.md", project).follow()

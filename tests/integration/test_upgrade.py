@@ -266,12 +266,10 @@ def test_vector_index_of_django_tidb_loads(project):
     project.configure(*PLUGINS, "app")
     project.manage("makemigrations", "app")
     project.manage("makemigrations", "--check")
-    statements = project.manage("sqlmigrate", "app", "0001").splitlines()
-    assert statements[-2:] == [
-        "ALTER TABLE `app_document` SET TIFLASH REPLICA 1;",
-        "CREATE VECTOR INDEX `near` ON `app_document` "
-        "((VEC_COSINE_DISTANCE(`embedding`))) USING HNSW;",
-    ]
+    statement = project.manage("sqlmigrate", "app", "0001").splitlines()[-1]
+    assert statement.endswith(
+        ", VECTOR INDEX `near` ((VEC_COSINE_DISTANCE(`embedding`))) USING HNSW);"
+    )
 
 
 SQLITE_TEST = """\

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import django
 from django.apps import AppConfig
 from django.core import checks
 
@@ -16,10 +17,12 @@ class TiDBAutoRandomConfig(AppConfig):
     verbose_name = "TiDB AUTO_RANDOM"
 
     def ready(self) -> None:
-        from .checks import check_id_usage, check_options
+        from .checks import check_id_usage, check_options, check_table_options
 
         checks.register(check_options, checks.Tags.models)
         checks.register(check_id_usage, checks.Tags.database)
+        if django.VERSION < (5, 2):
+            checks.register(check_table_options, checks.Tags.database)
         self._extend_autodetectors()
 
     def _extend_autodetectors(self) -> None:

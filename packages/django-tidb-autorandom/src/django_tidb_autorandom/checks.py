@@ -14,7 +14,7 @@ from django_tidb import is_tidb
 
 from .capacity import DEFAULT_THRESHOLD, id_usage
 from .fields import BigAutoRandomField
-from .options import invalid_values, option_values
+from .options import invalid_values, option_values, read_options
 
 _INVALID = {
     "tidb_auto_id_cache": "tidb_autorandom.E007",
@@ -97,6 +97,52 @@ def check_model_options(model: type[Model]) -> Iterable[CheckMessage]:
             obj=model,
             id="tidb_autorandom.E012",
         )
+
+
+def check_table_options(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """
+    Warn of tables whose options differ from ``class Meta``, in the `databases`
+    that are TiDB. For Django before 5.2, whose makemigrations finds no change.
+    """
+    issues: list[CheckMessage] = []
+    for alias in databases or ():
+        connection = connections[alias]
+        if not is_tidb(connection):
+            continue
+        with connection.cursor() as cursor:
+            tables = set(connection.introspection.table_names(cursor))
+        for model in connection.validation.models():
+            values = option_values(model)
+            if model._meta.proxy or model._meta.db_table not in tables:
+                continue
+            found = read_options(connection, model._meta.db_table)
+            if isinstance(model._meta.auto_field, BigAutoRandomField):
+                # A table that was converted keeps it, to no effect.
+                found.pop("tidb_auto_id_cache", None)
+            different = [
+                f"{name} {values.get(name)} but {found.get(name)} in the table"
+                # The number of regions is not to be seen later on.
+                for name in ("tidb_auto_id_cache", "tidb_shard_row_id_bits")
+                if values.get(name) != found.get(name)
+            ]
+            if values.get("tidb_clustered") not in (None, found["tidb_clustered"]):
+                different.append("another tidb_clustered than the table")
+            if different and not invalid_values(values):
+                issues.append(
+                    Warning(
+                        f"The model has {', '.join(different)} "
+                        f"{model._meta.db_table!r} of the database {alias!r}.",
+                        hint=(
+                            "Unless a migration is yet to be run: Django before 5.2 "
+                            "does not find the change. Write into a migration: "
+                            "django_tidb_autorandom.operations.AlterRowIdOptions("
+                            f"{model._meta.model_name!r}, {values!r})"
+                        ),
+                        obj=model,
+                        id="tidb_autorandom.W005",
+                    )
+                )
+    return issues
 
 
 def check_id_usage(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:

@@ -30,8 +30,10 @@ class AlterRowIdOptions(ModelOptionOperation):
     would not do: it forgets every option that it knows and does not name, as
     in migrations that were written before.
 
-    Raises ``NotSupportedError`` for what TiDB cannot alter, such as
-    ``tidb_auto_id_cache`` between 1 and another value.
+    What TiDB cannot alter, such as ``tidb_auto_id_cache`` between 1 and another
+    value, is done by a rebuild of the table. Raises ``NotSupportedError``
+    before any change if the table has rows and OPTIONS["rebuild_tables"] does
+    not allow it.
     """
 
     def __init__(self, name: str, options: dict[str, Any]) -> None:
@@ -109,8 +111,9 @@ class RowIdOptionsDetector(MigrationAutodetector):
                 warnings.warn(
                     f"{app_label}.{model_name}: TiDB cannot alter AUTO_ID_CACHE "
                     f"between 1 and another value (tidb_auto_id_cache from "
-                    f"{cache[0]} to {cache[1]}). The migration needs TiDB before 6.4, "
-                    "or a rebuild of the table.",
+                    f"{cache[0]} to {cache[1]}) from 6.4 on. The migration rebuilds "
+                    "the table: with rows, only if OPTIONS['rebuild_tables'] of the "
+                    "database allows it.",
                     RuntimeWarning,
                     stacklevel=2,
                 )

@@ -22,7 +22,11 @@ SHARDING = re.compile(r"PK_AUTO_RANDOM_BITS=(\d+)(?:, RANGE BITS=(\d+))?")
 def field_type(
     column: Any, connection: BaseDatabaseWrapper
 ) -> tuple[str, dict[str, Any]] | None:
-    """Recognise an AUTO_RANDOM column: the first of its table's primary key."""
+    """
+    Recognise an AUTO_RANDOM column: the first of its table's primary key.
+
+    TiDB 7.5 does not tell of one in a composite key; 8.5 does.
+    """
     sharding = SHARDING.match(column.row_id_sharding)
     if not sharding or column.primary_key != 1:
         return None

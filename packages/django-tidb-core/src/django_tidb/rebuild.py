@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.db import DatabaseError, NotSupportedError, transaction
@@ -30,6 +30,7 @@ __all__ = [
     "TableDefinition",
     "batches",
     "copying",
+    "interrupted",
     "quote",
     "read_definition",
     "rebuild",
@@ -98,13 +99,16 @@ class TableDefinition:
                 kind = "FOREIGN KEY " if _kind(part) == "FOREIGN KEY" else ""
                 keys[kind + _names(part)[0]] = part
         definition = cls(columns, keys, options)
-        if definition.sql(_names(head)[0]) != sql:
+        if definition._sql(_names(head)[0], keys.values()) != sql:
             raise ValueError(f"This table's definition cannot be read: {sql}")
         return definition
 
     def sql(self, table: str) -> str:
         """Return CREATE TABLE for a table of this name."""
-        body = ",\n  ".join((*self.columns.values(), *self.keys.values()))
+        return self._sql(table, map(_written, self.keys.values()))
+
+    def _sql(self, table: str, keys: Iterable[str]) -> str:
+        body = ",\n  ".join((*self.columns.values(), *keys))
         return f"CREATE TABLE {quote(table)} (\n  {body}\n) {self.options}"
 
     @property
@@ -201,7 +205,7 @@ class TableDefinition:
         for kind in ("INDEX", "CHECK", "FOREIGN KEY"):
             for key in removed.values():
                 if not key.startswith("PRIMARY KEY") and _kind(key) == kind:
-                    yield f"ADD {key}"
+                    yield f"ADD {_written(key)}"
 
     @staticmethod
     def _without(keys: dict[str, str], column: str) -> dict[str, str]:
@@ -246,12 +250,32 @@ def _kind(key: str) -> str:
     return match[2] if match else "INDEX"
 
 
+def _written(key: str) -> str:
+    """Return a key as it is written: SHOW adds brackets to that of a CHECK."""
+    return re.sub(
+        rf"^(CONSTRAINT {_NAME} CHECK )\(\((.*)\)\)", r"\1(\3)", key, flags=re.DOTALL
+    )
+
+
 def read_definition(connection: Any, table: str) -> TableDefinition:
     """Return the definition of a table of the current database."""
     with connection.cursor() as cursor:
         # In small letters, for whoever looks for CREATE TABLE among the queries.
         cursor.execute(f"show create table {quote(table)}")
-        return TableDefinition.parse(cursor.fetchone()[1])
+        sql = cursor.fetchone()[1]
+        definition = TableDefinition.parse(sql)
+        if " REFERENCES " not in sql:
+            return definition
+        cursor.execute("SELECT DATABASE()")
+        (database,) = cursor.fetchone()
+    # TiDB 7.5 names the database of each table that is referred to.
+    keys = {
+        name: key.replace(f" REFERENCES {quote(database)}.", " REFERENCES ", 1)
+        if _kind(key) == "FOREIGN KEY"
+        else key
+        for name, key in definition.keys.items()
+    }
+    return replace(definition, keys=keys)
 
 
 def _aside(table: str) -> tuple[str, str]:
@@ -372,7 +396,7 @@ class _Tables:
             if name in olds:
                 self.run(f"ALTER TABLE {quote(self.old)} DROP CHECK {quote(name)}")
             if name not in news:
-                final = key.replace(quote(interim), quote(name), 1)
+                final = _written(key).replace(quote(interim), quote(name), 1)
                 self.run(f"ALTER TABLE {quote(self.table)} ADD {final}")
             self.run(f"ALTER TABLE {quote(self.table)} DROP CHECK {quote(interim)}")
 
@@ -390,6 +414,12 @@ class _Tables:
         self.settle(self.table, self.table)
         self.settle_checks()
         self.drop(self.old)
+
+
+def interrupted(editor: Any, table: str) -> bool:
+    """Return whether :func:`recover` has something to do for `table`."""
+    tables = _Tables(editor, table)
+    return tables.existing() != {table}
 
 
 def recover(editor: Any, table: str) -> bool:

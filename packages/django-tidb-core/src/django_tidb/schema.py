@@ -24,7 +24,7 @@ from .defaults import (
 )
 from .known_issues import KNOWN_ISSUES
 from .plugins import get_plugins
-from .rebuild import TableDefinition, read_definition, rebuild, recover
+from .rebuild import TableDefinition, interrupted, read_definition, rebuild, recover
 
 logger = logging.getLogger("django.db.backends.schema")
 
@@ -309,9 +309,11 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
 
     def _restore(self, table: str, before: TableDefinition) -> None:
         try:
+            # What a rebuild has left is for recover().
+            if interrupted(self, table):
+                return
             now = read_definition(self.connection, table)
         except DatabaseError as error:
-            # A lost connection, or a rebuild that could not go back.
             logger.error("Not undone in %s: %s", table, error)
             return
         for clause in before.clauses_from(now):
@@ -535,6 +537,23 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             return
         with self._all_or_nothing(model):
             super().alter_field(model, old_field, new_field, strict)
+
+    def alter_unique_together(self, model: type[Model], *args: Any) -> None:
+        with self._all_or_nothing(model):
+            super().alter_unique_together(model, *args)
+
+    def alter_index_together(self, model: type[Model], *args: Any) -> None:
+        with self._all_or_nothing(model):
+            super().alter_index_together(model, *args)
+
+    def _delete_check_sql(self, model: type[Model], name: str) -> Statement | None:
+        # What was made while the server ignored CHECK is not there, and cannot
+        # be dropped: error 3940.
+        if not self.collect_sql and name not in self._constraint_names(
+            model, check=True
+        ):
+            return None
+        return super()._delete_check_sql(model, name)
 
     def _add_vector_field(self, model: type[Model], field: Field) -> None:
         # ADD COLUMN takes no default for a vector, and a column that is NOT

@@ -27,8 +27,9 @@ _BOOLEANS = (bool, np.bool_)
 # reads it as a double first, which both TiDB and Python do: that lies exactly
 # between this and the next number of single precision, and is rounded there.
 _ODD = np.uint32(0x15AE43FD).view(np.float32)
-_ODD_NEXT = np.uint32(0x15AE43FE).view(np.float32)
 _ODD_TEXT, _ODD_LONGER_TEXT = "7.038531e-26", "7.0385307e-26"
+# The server writes no exponents.
+_ODD_DIGITS = "00000000007038531"
 _ODD_DOUBLE = float(_ODD_TEXT)
 
 # What struct raises, and for integers of more than 1024 bits.
@@ -65,9 +66,11 @@ def to_vector(value: Any, dimensions: int | None = None) -> Vector:
         )
     if dimensions is not None and array.size != dimensions:
         raise ValueError(f"expected {dimensions} dimensions, not {array.size}")
-    # The values that do not fit become infinite here.
-    with np.errstate(over="ignore"):
-        vector = array.astype(np.float32, copy=False)
+    vector = array
+    if array.dtype != np.float32:
+        # The values that do not fit become infinite here.
+        with np.errstate(over="ignore"):
+            vector = array.astype(np.float32)
     finite = np.isfinite(vector)
     if not finite.all():
         index = int(finite.argmin())
@@ -124,7 +127,9 @@ def encode(value: Any, dimensions: int | None = None) -> str:
     vector = np.ascontiguousarray(to_vector(value, dimensions))
     text = orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY).decode()
     # No other number has this within its text.
-    return text.replace(_ODD_TEXT, _ODD_LONGER_TEXT)
+    if _ODD_TEXT in text:
+        text = text.replace(_ODD_TEXT, _ODD_LONGER_TEXT)
+    return text
 
 
 def decode(text: str | bytes) -> Vector:
@@ -141,9 +146,11 @@ def decode(text: str | bytes) -> Vector:
             # A lone "-0" is an integer without a sign.
             if not vector.all() and (signed := _with_signed_zeros(text)) is not None:
                 vector = _pack(orjson.loads(signed))
-            for index in np.flatnonzero(np.abs(vector) == _ODD_NEXT):
-                if abs(value[index]) == _ODD_DOUBLE:
-                    vector[index] = np.copysign(_ODD, vector[index])
+            odd = _ODD_DIGITS.encode() if isinstance(text, bytes) else _ODD_DIGITS
+            if odd in text:  # type: ignore[operator]
+                for index, number in enumerate(value):
+                    if abs(number) == _ODD_DOUBLE:
+                        vector[index] = np.copysign(_ODD, number)
             return vector
     except (orjson.JSONDecodeError, *_TOO_LARGE):
         pass

@@ -168,7 +168,8 @@ class Command(BaseCommand):
         user.save()
         self.stdout.write(
             f"The page: http://127.0.0.1:{port}/\n"
-            f"The admin: http://127.0.0.1:{port}/admin/ (user demo, password {password})"
+            f"The admin: http://127.0.0.1:{port}/admin/ "
+            f"(user demo, password {password})"
         )
         self.stdout.flush()
         call_command("runserver", f"127.0.0.1:{port}", use_reloader=False)

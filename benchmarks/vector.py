@@ -1,0 +1,378 @@
+"""
+Measure django-tidb-vector beside its peers: ``hatch run bench:vector``.
+
+Ours and django-tidb 6.0.1 own the same import name, so each has an environment
+and a process of its own; ours has the codec of pgvector in it too, and is
+compared with raw mysqlclient and ready-made text. All use the same server, in
+alternation: what counts is the ratio of the medians. The results are written to
+results/vector.json beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import timeit
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+
+OURS = "django-tidb-vector"
+UPSTREAM = "django-tidb 6.0.1"
+REQUIREMENTS = {
+    OURS: [
+        str(ROOT / "packages" / "django-tidb-core"),
+        str(ROOT / "packages" / "django-tidb-vector"),
+        "pgvector",
+    ],
+    UPSTREAM: ["django-tidb==6.0.1", "numpy"],
+}
+PACKAGES = ("django", "django-tidb", "mysqlclient", "numpy", "orjson", "pgvector")
+DIMENSIONS = (3, 128, 768, 1536, 16383)
+WIDTH = 768
+BATCH = 200
+QUERIES = 20
+NAME = "bench_vector"
+
+
+# -- What is measured, in the environment of a contender
+
+
+def microseconds(function: Any) -> float:
+    # Of the processor, since other programs may be running.
+    timer = timeit.Timer(function, timer=time.process_time)
+    number, _ = timer.autorange()
+    number = max(1, number // 4)
+    return min(timer.repeat(7, number)) / number * 1e6
+
+
+def codec(results: dict[str, Any], contender: str) -> None:
+    """Encode float32 arrays, and decode the text of the server."""
+    import numpy as np
+
+    if contender == OURS:
+        from pgvector import Vector
+
+        from django_tidb_vector.codec import decode, encode
+
+        codecs = {
+            OURS: (encode, decode),
+            "pgvector": (
+                lambda vector, _: Vector(vector).to_text(),
+                lambda text: Vector.from_text(text).to_numpy(),
+            ),
+        }
+    else:
+        from django_tidb.fields.vector import decode_vector, encode_vector
+
+        codecs = {UPSTREAM: (encode_vector, decode_vector)}
+    for size in DIMENSIONS:
+        vector = np.random.default_rng(size).normal(size=size).astype(np.float32)
+        with database().cursor() as cursor:
+            cursor.execute("SELECT CAST(%s AS VECTOR)", [json.dumps(vector.tolist())])
+            ((text,),) = cursor.fetchall()
+        text = text.decode() if isinstance(text, bytes) else text
+        for name, (encode, decode) in codecs.items():
+            assert decode(text).tobytes() == vector.tobytes()
+            results[f"encode {size}, {name}"] = microseconds(
+                lambda encode=encode, vector=vector, size=size: encode(vector, size)
+            )
+            results[f"decode {size}, {name}"] = microseconds(
+                lambda decode=decode, text=text: decode(text)
+            )
+
+
+def database() -> Any:
+    import MySQLdb
+
+    return MySQLdb.connect(
+        host=os.environ["TIDB_HOST"],
+        port=int(os.environ["TIDB_PORT"]),
+        user=os.environ["TIDB_USER"],
+        password=os.environ["TIDB_PASSWORD"],
+        autocommit=True,
+    )
+
+
+def model(contender: str) -> Any:
+    import django
+    from django.conf import settings
+
+    settings.configure(
+        USE_TZ=True,
+        INSTALLED_APPS=["django_tidb_vector"] if contender == OURS else [],
+        DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+        DATABASES={
+            "default": {
+                "ENGINE": "django_tidb",
+                "NAME": NAME,
+                "HOST": os.environ["TIDB_HOST"],
+                "PORT": os.environ["TIDB_PORT"],
+                "USER": os.environ["TIDB_USER"],
+                "PASSWORD": os.environ["TIDB_PASSWORD"],
+            }
+        },
+    )
+    django.setup()
+    from django.db import models
+
+    if contender == OURS:
+        from django_tidb_vector import VectorField
+    else:
+        from django_tidb.fields.vector import VectorField
+
+    class Row(models.Model):
+        embedding = VectorField(dimensions=WIDTH)
+
+        class Meta:
+            app_label = "bench"
+            db_table = "rows_of_vectors"
+
+    return Row
+
+
+def table() -> None:
+    connection = database()
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE IF NOT EXISTS {NAME}")
+        cursor.execute(f"DROP TABLE IF EXISTS {NAME}.rows_of_vectors")
+        cursor.execute(
+            f"CREATE TABLE {NAME}.rows_of_vectors (id BIGINT AUTO_INCREMENT "
+            f"PRIMARY KEY, embedding VECTOR({WIDTH}) NOT NULL)"
+        )
+    connection.close()
+
+
+def rows(results: dict[str, Any], contender: str, count: int) -> None:
+    """Insert, read back and search rows."""
+    import numpy as np
+
+    vectors = np.random.default_rng(0).normal(size=(count, WIDTH)).astype(np.float32)
+    table()
+    if contender == "raw":
+        raw_rows(results, vectors)
+        return
+    row = model(contender)
+    from django.db import connection
+
+    if contender == OURS:
+        from django_tidb_vector import CosineDistance
+    else:
+        from django_tidb.fields.vector import CosineDistance
+    connection.ensure_connection()
+    objects = [row(embedding=vector) for vector in vectors]
+    start = time.perf_counter()
+    row.objects.bulk_create(objects, batch_size=BATCH)
+    results["insert"] = time.perf_counter() - start
+    start = time.perf_counter()
+    found = list(row.objects.order_by("pk").values_list("pk", "embedding"))
+    results["read"] = time.perf_counter() - start
+    assert all((a == b).all() for a, (_, b) in zip(vectors, found, strict=True))
+
+    spent = 0.0
+
+    def in_the_server(execute: Any, *args: Any) -> Any:
+        nonlocal spent
+        begin = time.perf_counter()
+        try:
+            return execute(*args)
+        finally:
+            spent += time.perf_counter() - begin
+
+    latencies, overheads = [], []
+    with connection.execute_wrapper(in_the_server):
+        for vector in vectors[:QUERIES]:
+            spent = 0.0
+            start = time.perf_counter()
+            near = row.objects.annotate(d=CosineDistance("embedding", vector))
+            assert len(near.order_by("d").values_list("pk", "d")[:10]) == 10
+            latencies.append(time.perf_counter() - start)
+            overheads.append(latencies[-1] - spent)
+    first = time.process_time()
+    for vector in vectors[:QUERIES]:
+        near = row.objects.annotate(d=CosineDistance("embedding", vector))
+        str(near.order_by("d").values_list("pk", "d")[:10].query)
+    results["query, compiled"] = (time.process_time() - first) / QUERIES
+    results["query"] = statistics.median(latencies)
+    results["query, without the server"] = statistics.median(overheads)
+
+
+def raw_rows(results: dict[str, Any], vectors: Any) -> None:
+    import orjson
+
+    texts = [
+        orjson.dumps(v, option=orjson.OPT_SERIALIZE_NUMPY).decode() for v in vectors
+    ]
+    connection = database()
+    with connection.cursor() as cursor:
+        cursor.execute(f"USE {NAME}")
+        start = time.perf_counter()
+        for first in range(0, len(texts), BATCH):
+            batch = texts[first : first + BATCH]
+            values = ", ".join(["(%s)"] * len(batch))
+            cursor.execute(
+                f"INSERT INTO rows_of_vectors (embedding) VALUES {values}", batch
+            )
+        results["insert"] = time.perf_counter() - start
+        start = time.perf_counter()
+        cursor.execute("SELECT id, embedding FROM rows_of_vectors ORDER BY id")
+        assert len(cursor.fetchall()) == len(texts)
+        results["read"] = time.perf_counter() - start
+        latencies = []
+        for text in texts[:QUERIES]:
+            start = time.perf_counter()
+            cursor.execute(
+                "SELECT id, VEC_COSINE_DISTANCE(embedding, %s) AS d "
+                "FROM rows_of_vectors ORDER BY d LIMIT 10",
+                [text],
+            )
+            cursor.fetchall()
+            latencies.append(time.perf_counter() - start)
+    results["query"] = statistics.median(latencies)
+
+
+# -- The frame
+
+
+def environment(folder: Path, requirements: list[str], python: str) -> Path:
+    """Make an environment; return its Python."""
+    subprocess.run(["uv", "venv", "-q", "--python", python, folder], check=True)
+    interpreter = folder / "bin" / "python"
+    install = ["uv", "pip", "install", "-q", "--python", interpreter]
+    subprocess.run(
+        [*install, "django~=6.0.0", "mysqlclient", *requirements], check=True
+    )
+    return interpreter
+
+
+def versions(python: Path) -> dict[str, str]:
+    output = subprocess.run(
+        ["uv", "pip", "list", "--format", "json", "--python", python],
+        check=True,
+        stdout=subprocess.PIPE,
+    ).stdout
+    return {
+        package["name"]: package["version"]
+        for package in json.loads(output)
+        if package["name"].startswith(PACKAGES)
+    }
+
+
+def measure(python: Path, environ: dict[str, str], *work: str) -> dict[str, float]:
+    result = subprocess.run(
+        [python, __file__, "--work", *work],
+        env=environ,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    found: dict[str, float] = json.loads(result.stdout)
+    return found
+
+
+def run(python: str, rounds: int, count: int) -> dict[str, Any]:
+    sys.path.insert(0, str(ROOT))
+    from tests.tidbserver.launcher import running_server
+
+    measured: dict[str, list[dict[str, float]]] = {}
+    with (
+        tempfile.TemporaryDirectory(prefix="django-tidb-bench-") as folder,
+        running_server() as server,
+    ):
+        pythons = {
+            name: environment(Path(folder) / str(number), requirements, python)
+            for number, (name, requirements) in enumerate(REQUIREMENTS.items())
+        }
+        environ = {**os.environ, **server.environ}
+        for _ in range(rounds):
+            for name in (OURS, UPSTREAM):
+                found = measure(pythons[name], environ, "codec", name)
+                measured.setdefault(f"codec, {name}", []).append(found)
+            for name in ("raw", OURS, UPSTREAM):
+                own = pythons.get(name, pythons[OURS])
+                found = measure(own, environ, "rows", name, str(count))
+                measured.setdefault(f"rows, {name}", []).append(found)
+                print(name, found, flush=True)
+        medians = {
+            name: {
+                key: statistics.median(found[key] for found in results)
+                for key in results[0]
+            }
+            for name, results in measured.items()
+        }
+        return {
+            "benchmark": "vector",
+            "date": datetime.now(timezone.utc).date().isoformat(),
+            "machine": {
+                "platform": platform.platform(),
+                "processors": os.cpu_count(),
+                "load": os.getloadavg(),
+            },
+            "server": server.version,
+            "python": python,
+            "rows": count,
+            "rounds": rounds,
+            "versions": {name: versions(own) for name, own in pythons.items()},
+            "units": "codec: microseconds of the processor, the least of seven; "
+            "rows: seconds",
+            "measured": measured,
+            "medians": medians,
+            "ratios": ratios(medians),
+        }
+
+
+def ratios(medians: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Return how many times as long as ours, or as raw, the others take."""
+    ours, upstream = medians[f"codec, {OURS}"], medians[f"codec, {UPSTREAM}"]
+    found = {}
+    for size in DIMENSIONS:
+        for what in ("encode", "decode"):
+            mine = ours[f"{what} {size}, {OURS}"]
+            found[f"{what} {size}: upstream / ours"] = (
+                upstream[f"{what} {size}, {UPSTREAM}"] / mine
+            )
+            found[f"{what} {size}: pgvector / ours"] = (
+                ours[f"{what} {size}, pgvector"] / mine
+            )
+    for what in ("insert", "read", "query"):
+        raw = medians["rows, raw"][what]
+        found[f"{what}: ours / raw"] = medians[f"rows, {OURS}"][what] / raw
+        found[f"{what}: upstream / raw"] = medians[f"rows, {UPSTREAM}"][what] / raw
+    return {name: round(ratio, 2) for name, ratio in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--python", default="3.12", help="of Django 6.0")
+    arguments = parser.parse_args()
+    if arguments.work:
+        what, contender, *count = arguments.work
+        results: dict[str, Any] = {}
+        if what == "codec":
+            codec(results, contender)
+        else:
+            rows(results, contender, int(count[0]))
+        print(json.dumps(results))
+        return
+    result = run(arguments.python, arguments.rounds, arguments.rows)
+    file = HERE / "results" / "vector.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result["medians"], indent=1))
+    print(json.dumps(result["ratios"], indent=1))
+
+
+if __name__ == "__main__":
+    main()
