@@ -159,6 +159,9 @@ PROBES = {
     "add-column-stored": accepts(
         TABLE, "ALTER TABLE t ADD COLUMN g INT GENERATED ALWAYS AS (n + 1) STORED"
     ),
+    "rename-generated-source": accepts(
+        "CREATE TABLE t (a INT, b INT AS (a + 1))", "ALTER TABLE t RENAME COLUMN a TO c"
+    ),
     "add-column-auto-increment": accepts(
         "CREATE TABLE t (n INT)",
         "ALTER TABLE t ADD COLUMN a INT AUTO_INCREMENT UNIQUE",

@@ -79,6 +79,16 @@ REFUSED = (
         ("schema.tests.SchemaTests.test_func_index_json_key_transform",),
     ),
     Listed(
+        _because("rename-generated-source"),
+        (
+            "migrations.test_operations.OperationTests"
+            ".test_invalid_generated_field_changes_on_rename_stored",
+            "migrations.test_operations.OperationTests"
+            ".test_invalid_generated_field_changes_on_rename_virtual",
+        ),
+        since=(5, 0),
+    ),
+    Listed(
         _because("default-text"),
         ("schema.tests.SchemaTests.test_add_text_field_with_db_default",),
         since=(5, 0),

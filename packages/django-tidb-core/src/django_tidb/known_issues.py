@@ -238,6 +238,13 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
         "The table is rebuilt; with rows only if OPTIONS['rebuild_tables'] says so.",
     ),
     KnownIssue(
+        "rename-generated-source",
+        "RENAME COLUMN is refused with error 3108 if a generated column uses the "
+        "column, as on MySQL.",
+        f"{_DOCS}/generated-columns#limitations",
+        "The server's error ends the migration. Drop the generated column first.",
+    ),
+    KnownIssue(
         "add-column-auto-increment",
         "An AUTO_INCREMENT column cannot be added to a table: error 8200.",
         f"{_DOCS}/auto-increment#restrictions",
