@@ -52,8 +52,8 @@ def microseconds(function: Any) -> float:
     # Of the processor, since other programs may be running.
     timer = timeit.Timer(function, timer=time.process_time)
     number, _ = timer.autorange()
-    number = max(1, number // 4)
-    return min(timer.repeat(7, number)) / number * 1e6
+    number = max(1, number // 20)
+    return min(timer.repeat(9, number)) / number * 1e6
 
 
 def codec(results: dict[str, Any], contender: str) -> None:
@@ -322,7 +322,7 @@ def run(python: str, rounds: int, count: int) -> dict[str, Any]:
             "rows": count,
             "rounds": rounds,
             "versions": {name: versions(own) for name, own in pythons.items()},
-            "units": "codec: microseconds of the processor, the least of seven; "
+            "units": "codec: microseconds of the processor, the least of nine; "
             "rows: seconds",
             "measured": measured,
             "medians": medians,
