@@ -306,7 +306,8 @@ def test_fault_at_every_step(shop, allowed, monkeypatch, killed):
         assert run("SELECT plus FROM shop ORDER BY id") == ((3,), (3,))
         assert tables() == {"shop", "item", "item_parent"}
         run("ALTER TABLE shop DROP COLUMN plus")
-    assert len(done) >= 5
+    # Create, rename aside, rename in, drop: and more where there are foreign keys.
+    assert len(done) >= 4
     assert state() == shop
 
 
@@ -397,21 +398,33 @@ def test_other_changes_while_rows_are_copied(
 
 
 def test_transaction_left_open(shop, allowed, other):
-    # It began before, and ends while the table waits to be renamed aside.
+    # It began before, and ends while the table waits to be renamed aside; or,
+    # before TiDB has metadata locks, is refused the commit with error 8028.
+    # https://docs.pingcap.com/tidb/stable/metadata-lock
+    errors = []
+
+    def commit():
+        try:
+            other.commit()
+        except MySQLdb.OperationalError as error:
+            errors.append(error.args[0])
+
     other.autocommit(False)
     with other.cursor() as cursor:
         cursor.execute("INSERT INTO shop (name) VALUES ('late')")
-    timer = threading.Timer(1.5, other.commit)
+    timer = threading.Timer(1.5, commit)
     timer.start()
-    try:
+    if connection.tidb_version >= (6, 3):
         with pytest.raises(NotSupportedError, match="changed while"):
             alter(ADD_STORED)
-    finally:
         timer.join()
-    assert run("SELECT COUNT(*) FROM shop WHERE name = 'late'") == ((1,),)
-    assert tables() == {"shop", "item", "item_parent"}
+        assert run("SELECT COUNT(*) FROM shop WHERE name = 'late'") == ((1,),)
+        assert tables() == {"shop", "item", "item_parent"}
     alter(ADD_STORED)
-    assert run("SELECT COUNT(*) FROM shop WHERE name = 'late'") == ((1,),)
+    timer.join()
+    assert errors == ([] if connection.tidb_version >= (6, 3) else [8028])
+    count = run("SELECT COUNT(*) FROM shop WHERE name = 'late'")
+    assert count == ((0 if errors else 1,),)
 
 
 texts = st.text(
