@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, NotSupportedError, connections
+from django.db import DEFAULT_DB_ALIAS, Error, NotSupportedError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.sql import InsertQuery
 from django.db.utils import DataError
@@ -53,7 +53,7 @@ class _Permission:
     def give_back(self) -> None:
         try:
             self.stack.close()
-        except DatabaseError:
+        except Error:
             # Nobody may get this session with the variable switched on.
             self.connection.close()
 
