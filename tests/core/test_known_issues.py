@@ -294,5 +294,6 @@ def test_check_constraints_with_the_variable_on(cursor):
             assert [c["columns"] for c in found.values() if c["check"]] == [["id"]]
     finally:
         cursor.execute("SET GLOBAL tidb_enable_check_constraint = OFF")
-        connection.__dict__.pop("tidb_variables", None)
+    with connection.schema_editor():
+        assert not connection.features.supports_table_check_constraints
     assert not connection.features.supports_table_check_constraints

@@ -21,12 +21,8 @@ def test_ignored_constraints():
 
 
 def test_enforced_constraints(monkeypatch):
-    connection = connections["default"]
-    monkeypatch.setattr(
-        connection,
-        "tidb_variables",
-        {**connection.tidb_variables, "tidb_enable_check_constraint": "ON"},
-    )
+    features = connections["default"].features
+    monkeypatch.setattr(features, "supports_table_check_constraints", True)
     assert messages("tidb.W002") == []
 
 

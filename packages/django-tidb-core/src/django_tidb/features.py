@@ -197,8 +197,8 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
     can_introspect_foreign_keys = works("foreign-key")
     indexes_foreign_keys = works("foreign-key")
 
-    # Not cached, because the variable that switches it can change.
-    @property
+    # The variable that switches them can change: each schema editor looks again.
+    @cached_property
     def supports_table_check_constraints(self) -> bool:
         return not KNOWN_ISSUES["check-constraint"].affects(
             self.connection.tidb_version, self.connection.tidb_variables

@@ -84,7 +84,18 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         # Tables that do not exist yet, and the tables that refer to them.
         self._awaited: dict[str, str] = {}
 
+    def __enter__(self) -> Any:
+        flags = self.connection.features.__dict__
+        self._had_checks = flags.pop("supports_table_check_constraints", None)
+        return super().__enter__()
+
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
+        # Unless this editor has looked, what the last one saw stays: models are
+        # checked where no query may be sent.
+        if self._had_checks is not None:
+            self.connection.features.__dict__.setdefault(
+                "supports_table_check_constraints", self._had_checks
+            )
         if exc_type is None and not self.collect_sql:
             for name in self._missing_tables(self._awaited):
                 raise OperationalError(
