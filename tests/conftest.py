@@ -83,6 +83,10 @@ def check_constraints(tidb):
     tidb.execute("SET GLOBAL tidb_enable_check_constraint = 1")
     yield True
     tidb.execute("SET GLOBAL tidb_enable_check_constraint = %s", [found[1]])
+    # What Django's connection remembers of it.
+    connection = connections["default"]
+    connection.__dict__.pop("tidb_variables", None)
+    connection.features.__dict__.pop("supports_table_check_constraints", None)
 
 
 @pytest.fixture(autouse=True)
