@@ -88,7 +88,8 @@ def test_installation(installed, requirements, distributions, plugins):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module_can_be_imported(installed, built, name):
-    """Nothing is needed that the metadata does not name."""
+    """Nothing is needed that the metadata does not name, with its extras."""
+    extras = {VECTOR: "[rest]"}.get(name, "")
     modules = sorted(
         path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         for path in hashes(built.wheel(name))
@@ -102,7 +103,8 @@ for module in {modules}:
 print(len({modules}))
 """
     assert MODULES[name] in modules
-    assert installed(name, "pymysql").python(code) == str(len(modules))
+    environment = installed(f"{name}{extras}", "pymysql")
+    assert environment.python(code) == str(len(modules))
 
 
 def test_sdists_can_be_installed(installed):

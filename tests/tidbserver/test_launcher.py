@@ -121,6 +121,10 @@ def run_launcher(*arguments):
     return process.returncode, output, errors
 
 
+# A command of a shell that waits for a signal.
+CATCHING = "trap 'echo caught; exit 5' {}; echo ready; while :; do sleep 0.1; done"
+
+
 class TestReleases:
     def test_one_for_each_module(self):
         modules = {path.parent.name for path in LAUNCHER.parent.glob("*/go.mod")}
@@ -595,7 +599,7 @@ class TestRun:
         assert "usage: " in errors
 
     def test_interrupt_waits_for_the_command(self):
-        script = "trap 'echo caught; kill $!; exit 5' INT; sleep 60 & echo ready; wait"
+        script = CATCHING.format("INT")
         with launch("run", "--", "sh", "-c", script, start_new_session=True) as process:
             assert process.stdout.readline() == "ready\n"
             os.killpg(process.pid, signal.SIGINT)
@@ -605,7 +609,7 @@ class TestRun:
         assert "Traceback" not in errors
 
     def test_termination_reaches_the_command(self):
-        script = "trap 'echo caught; kill $!; exit 5' TERM; sleep 60 & echo ready; wait"
+        script = CATCHING.format("TERM")
         with launch("run", "--", "sh", "-c", script) as process:
             assert process.stdout.readline() == "ready\n"
             process.terminate()
