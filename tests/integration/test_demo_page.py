@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import Select
+from selenium.webdriver.support.expected_conditions import staleness_of
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 PROJECT = Path(__file__).parents[2] / "examples" / "semantic_search"
 CHROMIUM = shutil.which("chromium")
@@ -107,11 +108,18 @@ def distances(browser):
     return [float(element.text) for element in found]
 
 
+def click(browser, selector):
+    """Click on what loads another page, and wait until that is there."""
+    element = browser.find_element(By.CSS_SELECTOR, selector)
+    element.click()
+    WebDriverWait(browser, 60).until(staleness_of(element))
+
+
 def ask(browser, question):
     field = browser.find_element(By.NAME, "q")
     field.clear()
     field.send_keys(question)
-    field.submit()
+    click(browser, "form button")
 
 
 def test_page(server, browser):
@@ -137,7 +145,7 @@ def test_page(server, browser):
         "L2 distance"
     )
     browser.find_element(By.NAME, "explain").click()
-    browser.find_element(By.CSS_SELECTOR, "form button").click()
+    click(browser, "form button")
     assert names(browser) == found
     assert "L2 distance" in browser.find_element(By.ID, "summary").text
     assert "VEC_L2_DISTANCE" in browser.find_element(By.ID, "sql").text
@@ -147,13 +155,13 @@ def test_page(server, browser):
     Select(browser.find_element(By.NAME, "module")).select_by_visible_text(
         "django.core"
     )
-    browser.find_element(By.CSS_SELECTOR, "form button").click()
+    click(browser, "form button")
     inside = names(browser)
     assert len(inside) == 10
     assert all(name.startswith("django.core.") for name in inside)
 
     # More like the first of them.
-    browser.find_element(By.CLASS_NAME, "like").click()
+    click(browser, ".like")
     assert f"More like {inside[0]}" in browser.find_element(By.ID, "summary").text
     assert inside[0] not in names(browser)
     assert all(name.startswith("django.core.") for name in names(browser))
@@ -166,10 +174,10 @@ def test_page(server, browser):
     browser.get(f"{address}/admin/search/document/")
     browser.find_element(By.NAME, "username").send_keys("demo")
     browser.find_element(By.NAME, "password").send_keys(password)
-    browser.find_element(By.CSS_SELECTOR, "[type=submit]").click()
+    click(browser, "[type=submit]")
     cell = browser.find_element(By.CLASS_NAME, "field-embedding").text
     assert re.fullmatch(r"\[\S+, \S+, \S+, …\] \(512 dimensions\)", cell)
-    browser.find_element(By.CSS_SELECTOR, ".field-name a").click()
+    click(browser, ".field-name a")
     summary = browser.find_element(By.CSS_SELECTOR, ".field-embedding summary")
     assert "(512 dimensions)" in summary.text
     area = browser.find_element(By.NAME, "embedding")

@@ -112,7 +112,7 @@ assert form.is_valid(), form.errors
 assert form.save().event == event
 FormSet = modelformset_factory(Event, fields=["name"], extra=0)
 queryset = Event.objects.filter(pk=event.pk)
-assert f'value="{event.pk}"' in str(FormSet(queryset=queryset))
+assert f'value="{event.pk}"' in FormSet(queryset=queryset).as_p()
 """
 
 SERIALIZERS = """

@@ -178,18 +178,16 @@ def without_redundancy(lines):
     lines = [line for line in lines if " CHECK ((json_valid(" not in line]
     # Which is numbered together with the others.
     lines = [re.sub(r"_chk_\d+", "_chk", line) for line in lines]
-    foreign = dict(
-        re.findall(r"CONSTRAINT (`\w+`) FOREIGN KEY \((.+?)\)", "\n".join(lines))
-    )
+    foreign = re.findall(r"CONSTRAINT `\w+` FOREIGN KEY \((.+?)\)", "\n".join(lines))
     kept = []
     for line in lines:
-        match = re.match(r"KEY (`\w+`) \((`\w+`)\)$", line)
-        if match and foreign.get(match[1]) == match[2]:
+        match = re.match(r"KEY `\w+` \((`\w+`)\)$", line)
+        if match and match[1] in foreign:
             others = [
                 other
                 for other in lines
                 if other != line
-                and re.match(rf"(UNIQUE |PRIMARY )?KEY .*?\({match[2]}[,)]", other)
+                and re.match(rf"(UNIQUE |PRIMARY )?KEY .*?\({match[1]}[,)]", other)
             ]
             if others:
                 continue
