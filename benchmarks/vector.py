@@ -255,6 +255,11 @@ def environment(folder: Path, requirements: list[str], python: str) -> Path:
     return interpreter
 
 
+def _python_version(python: Path) -> str:
+    code = "import platform; print(platform.python_version())"
+    return subprocess.check_output([python, "-c", code], text=True).strip()
+
+
 def versions(python: Path) -> dict[str, str]:
     output = subprocess.run(
         ["uv", "pip", "list", "--format", "json", "--python", python],
@@ -318,7 +323,7 @@ def run(python: str, rounds: int, count: int) -> dict[str, Any]:
                 "load": os.getloadavg(),
             },
             "server": server.version,
-            "python": python,
+            "python": _python_version(pythons[OURS]),
             "rows": count,
             "rounds": rounds,
             "versions": {name: versions(own) for name, own in pythons.items()},
