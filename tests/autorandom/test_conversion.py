@@ -357,3 +357,71 @@ def test_the_cache_goes_with_auto_increment(history):
     project.alter(RANDOM)
     project.run(AlterRowIdOptions("Author", {}))
     check(project, *fill(project))
+
+
+@pytest.mark.parametrize("killed_before", [True, False])
+def test_rows_that_come_before_a_migration_is_run_again(history, killed_before):
+    # With AUTO_ID_CACHE 1 the counter is set in a statement of its own.
+    h = history(models.BigAutoField(primary_key=True), tidb_auto_id_cache=1)
+    ann, bob = fill(h)
+    with connection.cursor() as cursor, connection.session_variables(
+        tidb_allow_remove_auto_inc=1
+    ):
+        cursor.execute(
+            "ALTER TABLE autorandom_author MODIFY id BIGINT AUTO_RANDOM(5) NOT NULL"
+        )
+        if not killed_before:
+            cursor.execute("ALTER TABLE autorandom_author AUTO_RANDOM_BASE = 100")
+        for _ in range(3):
+            try:
+                cursor.execute("INSERT INTO autorandom_author (name) VALUES ('between')")
+            except IntegrityError:
+                # Its number without random bits is taken.
+                assert killed_before
+    h.alter(RANDOM)
+    Author = h["Author"]
+    Author.objects.filter(name="between").delete()
+    check(h, ann, bob)
+
+
+def test_large_ids_take_a_rebuild(history, allow_rebuild):
+    h = history(models.BigAutoField(primary_key=True))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO autorandom_author (id, name) VALUES ({2**60 + 5}, 'large')"
+        )
+    h.alter(RANDOM)
+    assert "AUTO_RANDOM(5)" in show_create_table(h["Author"])
+    new = {h["Author"].objects.create(name="new").pk for _ in range(20)}
+    assert len(new) == 20
+    assert h["Author"].objects.get(name="large").pk == 2**60 + 5
+
+
+def test_there_and_back_and_there(history, allow_rebuild):
+    h = history(models.BigAutoField(primary_key=True))
+    ann, bob = fill(h)
+    for field in (RANDOM, models.BigAutoField(primary_key=True), RANDOM):
+        h.alter(field)
+        h["Author"].objects.create(name="one more").delete()
+    check_rows(h, ann, bob)
+
+
+def test_large_ids_are_refused_without(history):
+    h = history(models.BigAutoField(primary_key=True))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO autorandom_author (id, name) VALUES ({2**60 + 5}, 'large')"
+        )
+    before = show_create_table(h["Author"])
+    with pytest.raises(NotSupportedError, match=r"large ids.*rebuild_tables"):
+        h.alter(RANDOM)
+    assert show_create_table(h["Author"]) == before
+
+
+def test_again_after_the_column_was_renamed(history):
+    h = history(models.BigAutoField(primary_key=True))
+    ann, bob = fill(h)
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE autorandom_author RENAME COLUMN id TO the_id")
+    h.alter(BigAutoRandomField(primary_key=True, db_column="the_id"))
+    check(h, ann, bob)

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import copy
 import re
+from contextlib import ExitStack
 
 import django
 import pytest
 from django.contrib.auth import get_user_model
 from django.core import checks
 from django.core.management import call_command
-from django.db import connections, migrations, models
+from django.db import DatabaseError, connections, migrations, models
 from django.db.migrations.state import ProjectState
 from django.db.migrations.writer import MigrationWriter
 from django.test.utils import isolate_apps
@@ -361,3 +362,29 @@ def test_check_app(settings):
             id="tidb_autorandom.W001",
         )
     ]
+
+
+@pytest.mark.works("auto-random-range")
+@pytest.mark.parametrize(
+    ("range_bits", "shard_bits", "fits"),
+    [(32, 4, True), (32, 5, False), (42, 14, True), (42, 15, False), (64, 15, True)],
+)
+def test_id_space(transactional_db, range_bits, shard_bits, fits):
+    with isolate_apps("tests.autorandom"):
+
+        class Narrow(models.Model):
+            id = BigAutoRandomField(
+                primary_key=True, range=range_bits, shard_bits=shard_bits
+            )
+
+            class Meta:
+                app_label = "autorandom"
+
+        errors = [error.id for error in Narrow._meta.pk.check()]
+        assert errors == ([] if fits else ["tidb_autorandom.E015"])
+        # The server thinks so too.
+        with ExitStack() as stack:
+            if not fits:
+                stack.enter_context(pytest.raises(DatabaseError, match="8216"))
+            with table(Narrow):
+                pass

@@ -110,7 +110,7 @@ def test_invalid_values_reach_no_server():
         model = model_with(tidb_auto_id_cache=value)
         message = (
             f"autorandom.Thing.Meta.tidb_auto_id_cache is {value!r}; it must be an "
-            "integer of 1 or more."
+            "integer from 1 to 9223372036854775807."
         )
         with (
             pytest.raises(ValueError, match=re.escape(message)),
@@ -142,9 +142,9 @@ def test_inheritance():
 @pytest.mark.parametrize(
     ("pk", "options", "id", "message"),
     [
-        (None, {"tidb_auto_id_cache": 0}, "E007", "an integer of 1 or more"),
-        (None, {"tidb_auto_id_cache": "9"}, "E007", "an integer of 1 or more"),
-        (None, {"tidb_auto_id_cache": True}, "E007", "an integer of 1 or more"),
+        (None, {"tidb_auto_id_cache": 0}, "E007", "an integer from 1 to 9223372036854775807"),
+        (None, {"tidb_auto_id_cache": "9"}, "E007", "an integer from 1 to 9223372036854775807"),
+        (None, {"tidb_auto_id_cache": True}, "E007", "an integer from 1 to 9223372036854775807"),
         (
             models.UUIDField(primary_key=True),
             {"tidb_auto_id_cache": 5},
@@ -404,3 +404,21 @@ def test_autodetectors_of_the_commands(monkeypatch):
     apps.get_app_config("django_tidb_autorandom").ready()
     assert makemigrations.Command.autodetector is first
     assert checks.run_checks(tags=["commands"]) == []
+
+
+def test_options_change_after_the_key():
+    # Regions are split by shard bits, which the key has to have by then.
+    before, after = ProjectState(), ProjectState()
+    for state, pk, options in (
+        (before, models.BigAutoField(primary_key=True), {}),
+        (after, BigAutoRandomField(primary_key=True), {"tidb_pre_split_regions": 3}),
+    ):
+        migrations.CreateModel("Thing", [("id", pk)], options=options).state_forwards(
+            "autorandom", state
+        )
+    detector = type("Detector", (RowIdOptionsDetector, MigrationAutodetector), {})
+    (migration,) = detector(before, after)._detect_changes()["autorandom"]
+    assert [type(operation) for operation in migration.operations] == [
+        migrations.AlterField,
+        AlterRowIdOptions,
+    ]

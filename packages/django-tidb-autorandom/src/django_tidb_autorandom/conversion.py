@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import NotSupportedError, models
+from django.db import DatabaseError, NotSupportedError, models
 from django.db.backends.base.schema import _related_non_m2m_objects
 from django.db.models import Field, Model
 
@@ -82,6 +82,8 @@ def alter_field(
         return True
     # A migration that ended halfway is run again.
     done = not old and _is_auto_random(connection, model._meta.db_table)
+    if not done and _is_renamed(schema_editor, model, old_field, new_field):
+        old_field = _step(old_field, new_field)
     if not done and (not old or old_field.column != new_field.column):
         # What Django can do comes first: a BIGINT, foreign keys that fit it,
         # the name of the column.
@@ -89,10 +91,24 @@ def alter_field(
         schema_editor.alter_field(model, old_field, step)
         if not connection.features.supports_foreign_keys:
             _alter_references(schema_editor, old_field, step)
-    if old:
-        _modify(schema_editor, model, new_field)
-    else:
-        _convert(schema_editor, model, new_field)
+        old_field = step
+    try:
+        if old:
+            _modify(schema_editor, model, new_field)
+        else:
+            _convert(schema_editor, model, new_field)
+    except DatabaseError as error:
+        # There are ids that have the bits which are to be drawn at random.
+        if "max allowed auto_random shard bits" not in str(error):
+            raise
+        rebuild(
+            schema_editor,
+            model,
+            _rebuild_clauses(schema_editor, old_field, new_field),
+            f"The field {new_field.name!r} of {model._meta.label} cannot be changed "
+            f"in the table {model._meta.db_table!r}, which has large ids: "
+            f"{error.args[1]}.",
+        )
     return True
 
 
@@ -191,6 +207,22 @@ def _is_auto_random(connection: Any, table: str) -> bool:
         return cursor.fetchone() is not None
 
 
+def _is_renamed(
+    schema_editor: Any, model: type[Model], old_field: Field, new_field: Field
+) -> bool:
+    """Return whether the column has its new name already."""
+    if schema_editor.collect_sql or old_field.column == new_field.column:
+        return False
+    with schema_editor.connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT column_name FROM information_schema.columns "
+            "WHERE table_schema = DATABASE() AND table_name = %s "
+            "AND column_name IN (%s, %s)",
+            [model._meta.db_table, old_field.column, new_field.column],
+        )
+        return [name for (name,) in cursor.fetchall()] == [new_field.column]
+
+
 def _step(field: Field, new_field: Field) -> Field:
     """Return `field` in the place of `new_field`."""
     step: Field = field.clone()
@@ -228,10 +260,14 @@ def _convert(schema_editor: Any, model: type[Model], field: Field) -> None:
     # With AUTO_ID_CACHE 1 the ids have come from a service of their own from
     # TiDB 6.4 on, and those of AUTO_RANDOM would begin with 1 again.
     quote = schema_editor.quote_name
+    bits, range_bits = field.bits(connection)
+    counter = 2 ** (range_bits - 1 - bits) - 1
+    column = quote(field.column)
     with connection.cursor() as cursor:
-        # The names are quoted.
+        # Rows may have come since, with ids that have random bits.
         cursor.execute(
-            f"SELECT MAX({quote(field.column)}) FROM {quote(table)}"  # noqa: S608
+            f"SELECT MAX({column} & {counter:d}) FROM {quote(table)} "  # noqa: S608
+            f"WHERE {column} > 0"
         )
         (largest,) = cursor.fetchone()
     schema_editor.execute(

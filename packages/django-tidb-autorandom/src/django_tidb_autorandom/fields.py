@@ -16,6 +16,8 @@ __all__ = ["BigAutoRandomField"]
 # Both ends are included.
 SHARD_BITS = (1, 15)
 RANGE = (32, 64)
+# The bits that have to be left when the sign and the shard bits are taken off.
+MINIMUM_COUNTER = 27
 # What a JavaScript number holds exactly, and the sign.
 JAVASCRIPT_RANGE = 54
 
@@ -86,6 +88,7 @@ class BigAutoRandomField(models.BigAutoField):
         if errors := [
             *self._check_bits("shard_bits", *SHARD_BITS, id="tidb_autorandom.E001"),
             *self._check_bits("range", *RANGE, id="tidb_autorandom.E002"),
+            *self._check_id_space(),
             *self._check_javascript_safe(),
             *self._check_default(),
         ]:
@@ -108,6 +111,25 @@ class BigAutoRandomField(models.BigAutoField):
                 hint=f"Leave '{name}' out for TiDB's default.",
                 obj=self,
                 id=id,
+            )
+        ]
+
+    def _check_id_space(self) -> list[checks.CheckMessage]:
+        if type(self.range) is not int or type(self.shard_bits) is not int:
+            return []
+        # The sign is a bit of its own.
+        counter = self.range - 1 - self.shard_bits
+        if counter >= MINIMUM_COUNTER or not RANGE[0] <= self.range <= RANGE[1]:
+            return []
+        return [
+            checks.Error(
+                f"'shard_bits' is {self.shard_bits!r} and 'range' is {self.range!r}: "
+                f"that leaves {counter} bits to count with, and TiDB wants "
+                f"{MINIMUM_COUNTER} of them.",
+                hint=f"With that range 'shard_bits' is {self.range - 1 - MINIMUM_COUNTER} "
+                "at most.",
+                obj=self,
+                id="tidb_autorandom.E015",
             )
         ]
 

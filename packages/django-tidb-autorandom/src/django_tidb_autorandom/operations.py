@@ -86,8 +86,10 @@ class RowIdOptionsDetector(MigrationAutodetector):
     this too.
     """
 
-    def generate_altered_options(self) -> None:
-        super().generate_altered_options()
+    def generate_altered_db_table(self) -> None:
+        # The last of what Django generates: the options may be about a key that
+        # has become AUTO_RANDOM before, or no longer is.
+        super().generate_altered_db_table()
         for app_label, model_name in sorted(self.kept_model_keys):
             old_name = self.renamed_models.get((app_label, model_name), model_name)
             old, new = (

@@ -33,8 +33,8 @@ __all__ = [
 ]
 
 #: Each number's keyword in SQL, and its largest value.
-NUMBERS: dict[str, tuple[str, int | None]] = {
-    "tidb_auto_id_cache": ("AUTO_ID_CACHE", None),
+NUMBERS: dict[str, tuple[str, int]] = {
+    "tidb_auto_id_cache": ("AUTO_ID_CACHE", 2**63 - 1),
     "tidb_shard_row_id_bits": ("SHARD_ROW_ID_BITS", 15),
     "tidb_pre_split_regions": ("PRE_SPLIT_REGIONS", 15),
 }
@@ -60,9 +60,8 @@ def invalid_values(values: dict[str, Any]) -> dict[str, str]:
                 wrong[name] = "must be True or False"
             continue
         largest = NUMBERS[name][1]
-        if type(value) is not int or value < 1 or (largest and value > largest):
-            to = f"from 1 to {largest}" if largest else "of 1 or more"
-            wrong[name] = f"must be an integer {to}"
+        if type(value) is not int or not 1 <= value <= largest:
+            wrong[name] = f"must be an integer from 1 to {largest}"
     return wrong
 
 
