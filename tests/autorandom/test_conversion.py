@@ -364,8 +364,9 @@ def test_rows_that_come_before_a_migration_is_run_again(history, killed_before):
     # With AUTO_ID_CACHE 1 the counter is set in a statement of its own.
     h = history(models.BigAutoField(primary_key=True), tidb_auto_id_cache=1)
     ann, bob = fill(h)
-    with connection.cursor() as cursor, connection.session_variables(
-        tidb_allow_remove_auto_inc=1
+    with (
+        connection.cursor() as cursor,
+        connection.session_variables(tidb_allow_remove_auto_inc=1),
     ):
         cursor.execute(
             "ALTER TABLE autorandom_author MODIFY id BIGINT AUTO_RANDOM(5) NOT NULL"
@@ -374,13 +375,13 @@ def test_rows_that_come_before_a_migration_is_run_again(history, killed_before):
             cursor.execute("ALTER TABLE autorandom_author AUTO_RANDOM_BASE = 100")
         for _ in range(3):
             try:
-                cursor.execute("INSERT INTO autorandom_author (name) VALUES ('between')")
+                cursor.execute("INSERT INTO autorandom_author (name) VALUES ('new')")
             except IntegrityError:
                 # Its number without random bits is taken.
                 assert killed_before
     h.alter(RANDOM)
     Author = h["Author"]
-    Author.objects.filter(name="between").delete()
+    Author.objects.filter(name="new").delete()
     check(h, ann, bob)
 
 

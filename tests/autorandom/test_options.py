@@ -142,9 +142,9 @@ def test_inheritance():
 @pytest.mark.parametrize(
     ("pk", "options", "id", "message"),
     [
-        (None, {"tidb_auto_id_cache": 0}, "E007", "an integer from 1 to 9223372036854775807"),
-        (None, {"tidb_auto_id_cache": "9"}, "E007", "an integer from 1 to 9223372036854775807"),
-        (None, {"tidb_auto_id_cache": True}, "E007", "an integer from 1 to 9223372036854775807"),
+        (None, {"tidb_auto_id_cache": 0}, "E007", "an integer from 1 to 922337203"),
+        (None, {"tidb_auto_id_cache": "9"}, "E007", "an integer from 1 to 922337203"),
+        (None, {"tidb_auto_id_cache": True}, "E007", "an integer from 1 to 922337203"),
         (
             models.UUIDField(primary_key=True),
             {"tidb_auto_id_cache": 5},

@@ -119,15 +119,15 @@ class BigAutoRandomField(models.BigAutoField):
             return []
         # The sign is a bit of its own.
         counter = self.range - 1 - self.shard_bits
-        if counter >= MINIMUM_COUNTER or not RANGE[0] <= self.range <= RANGE[1]:
+        most = self.range - 1 - MINIMUM_COUNTER
+        if self.shard_bits <= most or not RANGE[0] <= self.range <= RANGE[1]:
             return []
         return [
             checks.Error(
                 f"'shard_bits' is {self.shard_bits!r} and 'range' is {self.range!r}: "
                 f"that leaves {counter} bits to count with, and TiDB wants "
                 f"{MINIMUM_COUNTER} of them.",
-                hint=f"With that range 'shard_bits' is {self.range - 1 - MINIMUM_COUNTER} "
-                "at most.",
+                hint=f"With that range 'shard_bits' is {most} at most.",
                 obj=self,
                 id="tidb_autorandom.E015",
             )
