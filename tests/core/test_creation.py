@@ -75,7 +75,10 @@ def contents(cursor, database):
     for name, kind in cursor.fetchall():
         if kind == "BASE TABLE":
             cursor.execute(f"SHOW CREATE TABLE `{database}`.`{name}`")
-            definition = _COUNTERS.sub("", cursor.fetchone()[1])
+            # TiDB 7.5 names the database of the tables that it refers to.
+            definition = _COUNTERS.sub("", cursor.fetchone()[1]).replace(
+                f" REFERENCES `{database}`.", " REFERENCES "
+            )
             cursor.execute(f"SELECT * FROM `{database}`.`{name}`")
             found[name] = (definition, sorted(map(repr, cursor.fetchall())))
     return found

@@ -49,8 +49,7 @@ class DatabaseCreation(MySQLDatabaseCreation):
                     target.run(source.definition("SEQUENCE", name))
                 tables = kinds.get("BASE TABLE", [])
                 for name in tables:
-                    definition = TableDefinition.parse(source.definition("TABLE", name))
-                    target.run(definition.sql(name))
+                    target.run(source.table(name).sql(name))
                 # Last, because they tell that the copy is complete.
                 recorded = MigrationRecorder.Migration._meta.db_table
                 for name in sorted(source.not_empty(tables), key=recorded.__eq__):
@@ -108,7 +107,7 @@ class DatabaseCreation(MySQLDatabaseCreation):
         return (
             {kind: sorted(names) for kind, names in kinds.items()},
             {
-                table: _COUNTERS.sub("", database.definition("TABLE", table))
+                table: _COUNTERS.sub("", database.table(table).sql(table))
                 for table in tables
             },
             recorded in tables and database.migrations(recorded),
@@ -165,6 +164,10 @@ class _Database:
         """Return the statement that creates a table, a view or a sequence."""
         ((_, sql, *_),) = self.fetch(f"SHOW CREATE {kind} {self.full_name(name)}")
         return str(sql)
+
+    def table(self, name: str) -> TableDefinition:
+        """Return the definition of a table, wherever it is to be created."""
+        return TableDefinition.parse(self.definition("TABLE", name)).within(self.name)
 
     def not_empty(self, tables: list[str]) -> list[str]:
         """Return the names of those tables that hold rows."""

@@ -86,6 +86,8 @@ class TableDefinition:
 
         Raises ValueError if it cannot be read to the letter.
         """
+        # TiDB 7.5 does not indent a CHECK.
+        sql = sql.replace(",\nCONSTRAINT ", ",\n  CONSTRAINT ")
         head, _, rest = sql.partition(" (\n  ")
         body, _, options = rest.rpartition("\n) ")
         columns, keys = {}, {}
@@ -110,6 +112,19 @@ class TableDefinition:
     def _sql(self, table: str, keys: Iterable[str]) -> str:
         body = ",\n  ".join((*self.columns.values(), *keys))
         return f"CREATE TABLE {quote(table)} (\n  {body}\n) {self.options}"
+
+    def within(self, database: str) -> TableDefinition:
+        """
+        Return the definition without the name of the `database` that its
+        foreign keys are in, which TiDB 7.5 writes.
+        """
+        keys = {
+            name: key.replace(f" REFERENCES {quote(database)}.", " REFERENCES ", 1)
+            if _kind(key) == "FOREIGN KEY"
+            else key
+            for name, key in self.keys.items()
+        }
+        return replace(self, keys=keys)
 
     @property
     def clustered_key(self) -> list[str]:
@@ -268,14 +283,7 @@ def read_definition(connection: Any, table: str) -> TableDefinition:
             return definition
         cursor.execute("SELECT DATABASE()")
         (database,) = cursor.fetchone()
-    # TiDB 7.5 names the database of each table that is referred to.
-    keys = {
-        name: key.replace(f" REFERENCES {quote(database)}.", " REFERENCES ", 1)
-        if _kind(key) == "FOREIGN KEY"
-        else key
-        for name, key in definition.keys.items()
-    }
-    return replace(definition, keys=keys)
+    return definition.within(database)
 
 
 def _aside(table: str) -> tuple[str, str]:

@@ -560,10 +560,10 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
     def _delete_check_sql(self, model: type[Model], name: str) -> Statement | None:
         # What was made while the server ignored CHECK is not there, and cannot
         # be dropped: error 3940.
-        if not self.collect_sql and name not in self._constraint_names(
-            model, check=True
-        ):
-            return None
+        if not self.collect_sql:
+            definition = read_definition(self.connection, model._meta.db_table)
+            if name not in definition.checks():
+                return None
         return super()._delete_check_sql(model, name)
 
     def _add_vector_field(self, model: type[Model], field: Field) -> None:
