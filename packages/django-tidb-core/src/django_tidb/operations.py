@@ -62,18 +62,23 @@ class DatabaseOperations(MySQLDatabaseOperations):
         prefix = super(MySQLDatabaseOperations, self).explain_query_prefix(
             format, **options
         )
-        if analyze:
-            prefix += " ANALYZE"
-            if KNOWN_ISSUES["explain-analyze-format"].affects(
-                self.connection.tidb_version
-            ):
-                if format.upper() != "ROW":
-                    raise ValueError(
-                        f"TiDB {self.connection.tidb_version} has EXPLAIN ANALYZE in "
-                        f"the format ROW only, not {format.upper()}."
-                    )
-                return prefix
-        return f"{prefix} FORMAT={format.upper()}"
+        format = format.upper()
+        if not KNOWN_ISSUES["explain-analyze-format"].affects(
+            self.connection.tidb_version
+        ):
+            return f"{prefix}{' ANALYZE' if analyze else ''} FORMAT={format}"
+        # The older parser wants the formats that are TiDB's own in quotes.
+        if format == "TRADITIONAL":
+            format = "ROW"
+        if not analyze:
+            return f"{prefix} FORMAT = '{format.lower()}'"
+        if format != "ROW":
+            version = self.connection.tidb_version
+            raise ValueError(
+                f"TiDB {version} has EXPLAIN ANALYZE in the format ROW only, not "
+                f"{format}."
+            )
+        return f"{prefix} ANALYZE"
 
     def lookup_cast(self, lookup_type: str, internal_type: str | None = None) -> str:
         cast = super().lookup_cast(lookup_type, internal_type)
