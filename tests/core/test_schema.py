@@ -517,3 +517,16 @@ def test_remove_a_check_that_the_server_ignored(created, check_constraints):
         editor.add_constraint(Tag, constraint)
         editor.remove_constraint(Tag, constraint)
     assert "CHECK" not in definition("core_tag")
+
+
+def test_expression_index_where_there_is_none(created, statements, monkeypatch):
+    class Tag(models.Model):
+        name = models.CharField(max_length=9)
+
+        class Meta:
+            app_label = "core"
+
+    created(Tag)
+    monkeypatch.setattr(connection.features, "supports_expression_indexes", False)
+    index = models.Index(Lower("name"), name="tag_lower")
+    assert statements(lambda editor: editor.add_index(Tag, index)) == []

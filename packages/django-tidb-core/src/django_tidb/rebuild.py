@@ -426,8 +426,7 @@ class _Tables:
 
 def interrupted(editor: Any, table: str) -> bool:
     """Return whether :func:`recover` has something to do for `table`."""
-    tables = _Tables(editor, table)
-    return tables.existing() != {table}
+    return _Tables(editor, table).existing() != {table}
 
 
 def recover(editor: Any, table: str) -> bool:

@@ -14,7 +14,7 @@ from django.db.backends.ddl_references import Statement
 from django.db.backends.mysql.schema import (
     DatabaseSchemaEditor as MySQLDatabaseSchemaEditor,
 )
-from django.db.models import Field, Index, Model
+from django.db.models import Field, Model
 
 from .defaults import (
     compiled_default,
@@ -246,6 +246,9 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         return ""
 
     def execute(self, sql: Any, params: Any = ()) -> None:
+        # A plugin's index need not have anything to do.
+        if sql is None:
+            return
         # TiDB takes one statement at a time. A Statement that presupposes
         # others brings them along.
         for prerequisite in getattr(sql, "prerequisites", ()):
@@ -351,11 +354,6 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             rebuild(self, *found, f"{error.args[1]}.")
         except ValueError:
             raise error from None
-
-    def add_index(self, model: type[Model], index: Index) -> None:
-        # A plugin's index need not have anything to do.
-        if (statement := index.create_sql(model, self)) is not None:
-            self.execute(statement, params=None)
 
     def rebuild_table(self, model: type[Model], clauses: str, reason: str) -> None:
         """
