@@ -125,6 +125,12 @@ def descending_index(cursor):
     return cursor.fetchone()[5] == "D"
 
 
+def show_create_backslash(cursor):
+    cursor.execute("CREATE TABLE t (a VARCHAR(5) DEFAULT %s COMMENT %s)", ["\\"] * 2)
+    cursor.execute("SHOW CREATE TABLE t")
+    return r" DEFAULT '\\' COMMENT '\\'" in cursor.fetchone()[1]
+
+
 TABLE = "CREATE TABLE t (id INT PRIMARY KEY, n INT, s VARCHAR(10), KEY (s))"
 
 # True where the server does what MySQL does.
@@ -218,6 +224,7 @@ PROBES = {
     "json-path-surrogates": accepts(
         r"""SELECT JSON_EXTRACT('{"a": 1}', '$."\\ud83e\\udd21"')"""
     ),
+    "show-create-backslash": show_create_backslash,
     "regexp-like": accepts("SELECT REGEXP_LIKE('a', 'A', 'i')"),
     "upsert-alias": accepts(
         TABLE,

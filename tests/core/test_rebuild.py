@@ -14,10 +14,11 @@ from django.db import (
     models,
 )
 from django.test.utils import isolate_apps
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from django_tidb import rebuild
+from django_tidb.known_issues import KNOWN_ISSUES
 from django_tidb.rebuild import TableDefinition, read_definition
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -432,6 +433,7 @@ texts = st.text(
 )
 
 
+@example(comment="\\", default="\\1", name="`")
 @settings(
     max_examples=25,
     deadline=None,
@@ -448,11 +450,18 @@ def test_definitions_are_read_to_the_letter(drops, comment, default, name):
             "VARCHAR(20) DEFAULT %s COMMENT %s, KEY k (" + quoted + ")) COMMENT %s",
             [default, comment, comment],
         )
+    texts = f"{comment}{default}"
+    if "\\" in texts and KNOWN_ISSUES["show-create-backslash"].affects(
+        connection.tidb_version
+    ):
+        with pytest.raises(NotSupportedError, match="backslashes"):
+            read_definition(connection, "shop")
+        return
     definition = read_definition(connection, "shop")
     assert list(definition.columns) == ["id", column]
     assert list(definition.keys) == ["", "k"]
     run("DROP TABLE shop")
-    run(definition.sql("shop").replace("%", "%"))
+    run(definition.sql("shop"))
     assert read_definition(connection, "shop") == definition
 
 

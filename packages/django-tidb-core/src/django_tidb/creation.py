@@ -11,7 +11,7 @@ from django.db import DatabaseError
 from django.db.backends.mysql.creation import DatabaseCreation as MySQLDatabaseCreation
 from django.db.migrations.recorder import MigrationRecorder
 
-from .rebuild import TableDefinition, batches, copying, quote
+from .rebuild import TableDefinition, batches, copying, definition_from, quote
 
 # Where the next id starts, which differs as soon as there are rows.
 _COUNTERS = re.compile(
@@ -167,7 +167,8 @@ class _Database:
 
     def table(self, name: str) -> TableDefinition:
         """Return the definition of a table, wherever it is to be created."""
-        return TableDefinition.parse(self.definition("TABLE", name)).within(self.name)
+        sql = self.definition("TABLE", name)
+        return definition_from(self.connection, sql).within(self.name)
 
     def not_empty(self, tables: list[str]) -> list[str]:
         """Return the names of those tables that hold rows."""

@@ -283,6 +283,15 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
         "None: Django does not use it.",
         fixed=(6, 5),
     ),
+    KnownIssue(
+        "show-create-backslash",
+        "SHOW CREATE TABLE writes a backslash in a default or a comment as it is, so "
+        "it cannot be told from the escape of another character.",
+        f"{_ISSUES}/28908",
+        "A table with such a text is neither rebuilt nor altered in several "
+        "statements nor cloned: NotSupportedError.",
+        fixed=(6, 0),
+    ),
     # -- Defaults
     KnownIssue(
         "default-functions",

@@ -26,10 +26,13 @@ from typing import Any
 from django.db import DatabaseError, NotSupportedError, transaction
 from django.db.backends.utils import truncate_name
 
+from .known_issues import KNOWN_ISSUES
+
 __all__ = [
     "TableDefinition",
     "batches",
     "copying",
+    "definition_from",
     "interrupted",
     "quote",
     "read_definition",
@@ -272,13 +275,33 @@ def _written(key: str) -> str:
     )
 
 
+def definition_from(connection: Any, sql: str) -> TableDefinition:
+    """
+    Return the definition that `sql`, SHOW CREATE TABLE's answer, has.
+
+    Raises NotSupportedError if the server's answer is not unambiguous.
+    """
+    version = connection.tidb_version
+    if "\\" in sql and KNOWN_ISSUES["show-create-backslash"].affects(version):
+        raise NotSupportedError(
+            f"TiDB {version} does not tell backslashes in defaults and comments from "
+            "escaped characters, so a table with such a text cannot be made anew or "
+            f"altered in several statements: {sql}"
+        )
+    return TableDefinition.parse(sql)
+
+
 def read_definition(connection: Any, table: str) -> TableDefinition:
-    """Return the definition of a table of the current database."""
+    """
+    Return the definition of a table of the current database.
+
+    Raises NotSupportedError if the server's answer is not unambiguous.
+    """
     with connection.cursor() as cursor:
         # In small letters, for whoever looks for CREATE TABLE among the queries.
         cursor.execute(f"show create table {quote(table)}")
         sql = cursor.fetchone()[1]
-        definition = TableDefinition.parse(sql)
+        definition = definition_from(connection, sql)
         if " REFERENCES " not in sql:
             return definition
         cursor.execute("SELECT DATABASE()")

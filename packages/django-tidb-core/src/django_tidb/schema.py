@@ -305,12 +305,11 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         try:
             yield
         except DatabaseError:
-            before = self._guarded[table]
-            if before is not None:
+            if before := self._guarded.get(table):
                 self._restore(table, before)
             raise
         finally:
-            del self._guarded[table]
+            self._guarded.pop(table, None)
 
     def _secure(self) -> None:
         # Not before the first statement: most changes of fields need none.
