@@ -126,8 +126,9 @@ def encode(value: Any, dimensions: int | None = None) -> str:
     """
     vector = np.ascontiguousarray(to_vector(value, dimensions))
     text = orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-    # No other number has this within its text.
-    if _ODD_TEXT in text:
+    # No other number has this within its text. Exponents are rare, and a single
+    # character is found some thirty times as fast.
+    if "e" in text and _ODD_TEXT in text:
         text = text.replace(_ODD_TEXT, _ODD_LONGER_TEXT)
     return text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from django.core import validators
 from django.core.exceptions import ValidationError
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext
 
 from .codec import Vector, encode, parse, preview
 
@@ -26,23 +28,59 @@ class _EmptyValues(tuple[Any, ...]):
 #: Django's empty values; no array is one of them.
 EMPTY_VALUES = _EmptyValues(validators.EMPTY_VALUES)
 
+# Dimensions that a person may well edit.
+_IN_FULL = 16
+
 
 class VectorWidget(forms.Textarea):
     """
-    A text area for JSON. One that holds a vector is folded away below the
-    number of dimensions and the first few elements.
+    A text area for JSON. Of a vector with more than 16 dimensions that is there
+    already it shows the first few elements and their number; left empty it
+    keeps that vector, which a hidden input holds, and if the field is not
+    required there is a box to tick for none.
     """
 
     def render(
         self, name: str, value: Any, attrs: Any = None, renderer: Any = None
     ) -> SafeString:
-        area = super().render(name, value, attrs, renderer)
         try:
-            summary = preview(parse(self.format_value(value) or ""))
+            vector = parse(self.format_value(value) or "")
         except ValueError:
             # Nothing, or nothing that is right: to be filled in.
-            return area
-        return format_html("<details><summary>{}</summary>{}</details>", summary, area)
+            vector = None
+        if vector is None or vector.size <= _IN_FULL:
+            return super().render(name, value, attrs, renderer)
+        attrs = {**(attrs or {})}
+        attrs.pop("required", None)
+        clear = format_html(
+            '<label><input type="checkbox" name="{}-clear"> {}</label>',
+            name,
+            gettext("Clear"),
+        )
+        return format_html(
+            '<div>{} <input type="hidden" name="{}-current" value="{}">{}</div>{}',
+            preview(vector),
+            name,
+            base64.b64encode(vector.astype("<f4").tobytes()).decode(),
+            "" if self.is_required else clear,
+            super().render(name, "", attrs, renderer),
+        )
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
+        text = super().value_from_datadict(data, files, name)
+        current = data.get(f"{name}-current")
+        if text or not current or f"{name}-clear" in data:
+            return text
+        try:
+            return encode(np.frombuffer(base64.b64decode(current), "<f4"))
+        except ValueError:
+            # The field says so.
+            return current
+
+    def value_omitted_from_data(self, data: Any, files: Any, name: str) -> bool:
+        return f"{name}-current" not in data and super().value_omitted_from_data(
+            data, files, name
+        )
 
 
 class VectorFormField(forms.CharField):

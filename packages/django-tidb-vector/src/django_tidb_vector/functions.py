@@ -51,6 +51,9 @@ class VectorValue(Value):
         # As text, for an expression has to be hashable and comparable.
         field = output_field or VectorField()
         super().__init__(field.get_prep_value(vector), output_field=field)
+        # Django compares expressions by these, array elements one by one.
+        options = {} if output_field is None else {"output_field": output_field}
+        self._constructor_args = ((self.value,), options)
 
 
 class _Argument(VectorValue):
