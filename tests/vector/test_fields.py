@@ -363,6 +363,30 @@ def test_db_default(create):
     assert Model.objects.get(pk=pk).embedding.tolist() == [1, 2.5, 3]
 
 
+@pytest.mark.skipif(django.VERSION < (5, 0), reason="db_default is new in Django 5.0")
+@pytest.mark.works("vector")
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("null", [False, True])
+@isolate_apps("tests.vector")
+def test_add_field_with_db_default_to_rows(create, null):
+    class Model(models.Model):
+        class Meta:
+            app_label = "vector"
+
+    create(Model)
+    Model.objects.create()
+    field = VectorField(
+        dimensions=3, null=null, default=[4, 5, 6], db_default=[1, 2.5, 3]
+    )
+    field.contribute_to_class(Model, "embedding")
+    with connections["default"].schema_editor() as editor:
+        editor.add_field(Model, field)
+    with connections["default"].cursor() as cursor:
+        cursor.execute("INSERT INTO vector_model (id) VALUES (2)")
+    found = [row.embedding.tolist() for row in Model.objects.all()]
+    assert found == [[1, 2.5, 3], [1, 2.5, 3]]
+
+
 @pytest.mark.works("vector")
 @pytest.mark.django_db(transaction=True)
 @isolate_apps("tests.vector")

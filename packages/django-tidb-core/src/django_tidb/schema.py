@@ -14,7 +14,7 @@ from django.db.backends.ddl_references import Statement
 from django.db.backends.mysql.schema import (
     DatabaseSchemaEditor as MySQLDatabaseSchemaEditor,
 )
-from django.db.models import Field, Model
+from django.db.models import NOT_PROVIDED, Field, Model
 
 from .defaults import (
     compiled_default,
@@ -503,7 +503,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             return
         before = len(self.deferred_sql)
         with self._all_or_nothing(model):
-            if self._is_vector(field) and not field.null:
+            if self._is_vector(field) and (has_default(field) or not field.null):
                 self._add_vector_field(model, field)
             else:
                 super().add_field(model, field)
@@ -567,20 +567,17 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         # ADD COLUMN takes no default for a vector, and a column that is NOT
         # NULL gives the rows that exist a value that no query can read:
         # https://docs.pingcap.com/tidb/stable/vector-search-data-types
-        nullable = copy.copy(field)
+        nullable = without_default(field)
         nullable.null = True
+        if has_default(field):
+            nullable.default = NOT_PROVIDED
         super().add_field(model, nullable)
-        self.execute(
-            self.sql_alter_column
-            % {
-                "table": self.quote_name(model._meta.db_table),
-                "changes": self.sql_alter_column_not_null
-                % {
-                    "column": self.quote_name(field.column),
-                    "type": field.db_type(self.connection),
-                },
-            }
-        )
+        table, column = map(self.quote_name, (model._meta.db_table, field.column))
+        if has_default(field):
+            default, params = self.db_default_sql(field)
+            self.execute(f"UPDATE {table} SET {column} = {default}", params)
+        modify, _ = self._modify_sql(model, field, field.null)
+        self.execute(f"ALTER TABLE {table} {modify}", _FINISHED)
 
     def remove_field(self, model: type[Model], field: Field) -> None:
         if field.column and KNOWN_ISSUES["drop-indexed-column"].affects(
