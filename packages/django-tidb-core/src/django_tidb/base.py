@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
 
@@ -114,6 +114,10 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
     # The versions of the servers that this process has met. Threads have
     # connections of their own, which need not ask again.
     _versions: ClassVar[dict[tuple[Any, ...], TiDBVersion]] = {}
+
+    #: What the schema editor has to send before a transaction begins: in one it
+    #: may send nothing.
+    before_transaction: Callable[[], None] | None = None
 
     @property
     def tidb_options(self) -> dict[str, Any]:
@@ -245,6 +249,11 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
                 "'django.db.backends.mysql'."
             )
         return tidb_version
+
+    def _set_autocommit(self, autocommit: bool) -> None:
+        if self.before_transaction and not autocommit:
+            self.before_transaction()
+        super()._set_autocommit(autocommit)
 
     def init_connection_state(self) -> None:
         try:

@@ -4,8 +4,9 @@ import copy
 import logging
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import django
@@ -64,6 +65,29 @@ _REFUSED = (8200, 1674, 3106, 3108)
 _FINISHED: Any = None if django.VERSION >= (5, 0) else ()
 
 
+def _in_create_table(statement: Statement) -> str | None:
+    """Return what a statement would be inside CREATE TABLE."""
+    # A plugin's index brings its own form.
+    inline = getattr(statement, "inline", None)
+    return inline % statement.parts if inline else _clause(statement)
+
+
+@dataclass
+class _Creation:
+    """A CREATE TABLE that has not been sent."""
+
+    model: type[Model]
+    #: All before the closing bracket, and what follows.
+    body: str
+    options: str
+    #: Where it is in what sqlmigrate prints.
+    position: int = 0
+
+    @property
+    def sql(self) -> str:
+        return f"{self.body}){self.options}"
+
+
 class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
     # A column cannot be added together with its foreign key:
     # https://github.com/pingcap/tidb/issues/45474
@@ -83,6 +107,8 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         self._tables: dict[str, bool] = {}
         # Tables that do not exist yet, and the tables that refer to them.
         self._awaited: dict[str, str] = {}
+        # Tables that wait for their indexes, by their quoted names.
+        self._creations: dict[str, _Creation] = {}
 
     def __enter__(self) -> Any:
         flags = self.connection.features.__dict__
@@ -96,6 +122,9 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             self.connection.features.__dict__.setdefault(
                 "supports_table_check_constraints", self._had_checks
             )
+        if exc_type is not None:
+            self._take_creations()
+        self._create_tables()
         if exc_type is None and not self.collect_sql:
             for name in self._missing_tables(self._awaited):
                 raise OperationalError(
@@ -114,6 +143,9 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         there is deferred. The SQL is finished, so the parameters are always
         empty.
         """
+        return self._creation(model).sql, []
+
+    def _creation(self, model: type[Model]) -> _Creation:
         outer, self.deferred_sql = self.deferred_sql, []
         try:
             sql, params = super().table_sql(model)
@@ -127,20 +159,20 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             sql = sql.replace(clause, f"{clause}{self._clustering(model)}", 1)
         if params:
             sql %= tuple(map(self.quote_value, params))
+        body = sql.removesuffix(")")
         for statement in filter(None, statements):
-            # A plugin's index brings its own form for CREATE TABLE.
-            inline = getattr(statement, "inline", None)
-            clause = inline % statement.parts if inline else _clause(statement)
+            clause = _in_create_table(statement)
             if clause is None:
                 self.deferred_sql.append(statement)
             else:
-                sql = f"{sql.removesuffix(')')}, {clause})"
+                body += f", {clause}"
+        options = ""
         if comment := model._meta.db_table_comment:
-            sql += self._comment_sql(comment)
+            options += self._comment_sql(comment)
         for plugin in get_plugins():
             for option in plugin.table_options(model, self.connection):
-                sql += f" {option}"
-        return sql, []
+                options += f" {option}"
+        return _Creation(model, body, options)
 
     def quote_value(self, value: Any) -> Any:
         quoted = super().quote_value(value)
@@ -150,17 +182,66 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         return quoted
 
     def create_model(self, model: type[Model]) -> None:
+        """
+        Create the tables of a model, before this connection sends anything else
+        or begins a transaction.
+
+        Until then they take up what is added to them: a migration that
+        makemigrations has written adds the indexes after all models.
+        """
         self._in_create_model = True
         try:
-            sql, _ = self.table_sql(model)
+            creation = self._creation(model)
         finally:
             self._in_create_model = False
-        with self._forward_references(model):
-            self.execute(sql, None)
-        self._tables[model._meta.db_table.lower()] = True
+        if self.collect_sql or self.connection.in_atomic_block:
+            # In a transaction Django refuses it.
+            self._create_table(creation)
+        elif not self._creations:
+            # The first of the wrappers, since whoever adds one takes the last away.
+            self.connection.execute_wrappers.insert(0, self._before_query)
+            self.connection.before_transaction = self._create_tables
+        self._creations[self.quote_name(model._meta.db_table)] = creation
         for field in model._meta.local_many_to_many:
             if field.remote_field.through._meta.auto_created:
                 self.create_model(field.remote_field.through)
+
+    def _before_query(self, execute: Callable[..., Any], *args: Any) -> Any:
+        self._create_tables()
+        return execute(*args)
+
+    def _take_creations(self) -> Iterable[_Creation]:
+        creations, self._creations = self._creations, {}
+        if creations and not self.collect_sql:
+            self.connection.execute_wrappers.remove(self._before_query)
+            self.connection.before_transaction = None
+        return creations.values()
+
+    def _create_tables(self) -> None:
+        for creation in self._take_creations():
+            # What sqlmigrate prints has it already.
+            if not self.collect_sql:
+                self._create_table(creation)
+
+    def _create_table(self, creation: _Creation) -> None:
+        with self._forward_references(creation.model):
+            creation.position = len(getattr(self, "collected_sql", ()))
+            super().execute(creation.sql, None)
+        self._tables[creation.model._meta.db_table.lower()] = True
+
+    def _is_created_with(self, statement: Any) -> bool:
+        """Add to the CREATE TABLE that has not been sent, if there is one."""
+        if not isinstance(statement, Statement):
+            return False
+        creation = self._creations.get(str(statement.parts.get("table")))
+        clause = creation and _in_create_table(statement)
+        if not creation or not clause:
+            return False
+        creation.body += f", {clause}"
+        if self.collect_sql:
+            self.collected_sql[creation.position] = f"{creation.sql};"
+            self.collected_sql.append(f"-- In CREATE TABLE: {clause}")
+        return True
 
     def delete_model(self, model: type[Model]) -> None:
         super().delete_model(model)
@@ -209,9 +290,9 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         if not missing:
             yield
         elif self.collect_sql:
-            self.execute("SET foreign_key_checks = 0", None)
+            super().execute("SET foreign_key_checks = 0", None)
             yield
-            self.execute("SET foreign_key_checks = 1", None)
+            super().execute("SET foreign_key_checks = 1", None)
         else:
             with self.connection.session_variables(foreign_key_checks=0):
                 yield
@@ -247,8 +328,9 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
 
     def execute(self, sql: Any, params: Any = ()) -> None:
         # A plugin's index need not have anything to do.
-        if sql is None:
+        if sql is None or self._is_created_with(sql):
             return
+        self._create_tables()
         # TiDB takes one statement at a time. A Statement that presupposes
         # others brings them along.
         for prerequisite in getattr(sql, "prerequisites", ()):

@@ -35,7 +35,8 @@ class DatabaseValidation(MySQLDatabaseValidation):
         return [*super().check_field(field, **kwargs), *self._check_db_default(field)]
 
     def _check_db_default(self, field: Field) -> Iterable[CheckMessage]:
-        if not has_default(field):
+        # What no database can have is Django's fields.E012.
+        if not has_default(field) or not field._db_default_expression.allowed_default:
             return
         editor = self.connection.SchemaEditorClass(self.connection, collect_sql=True)
         try:
