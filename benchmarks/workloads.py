@@ -92,10 +92,18 @@ def migrations() -> None:
 
 def migrate() -> None:
     from django.core.management import call_command
+    from django.db import connection
 
     fresh_database()
-    with spent_on("migrate"):
+    wrapper = connection.execute_wrapper(timed_statement)
+    with spent_on("migrate"), wrapper:
         call_command("migrate", verbosity=0, skip_checks=True)
+    seconds["of these, Django's own"] = seconds["migrate"] - seconds["in the server"]
+
+
+def timed_statement(execute: Callable[..., Any], *args: Any) -> Any:
+    with spent_on("in the server"):
+        return execute(*args)
 
 
 def test_database() -> None:

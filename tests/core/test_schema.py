@@ -8,8 +8,11 @@ from django.db import (
     IntegrityError,
     OperationalError,
     connection,
+    migrations,
     models,
+    transaction,
 )
+from django.db.migrations.state import ProjectState
 from django.db.models.functions import Lower
 from django.test.utils import CaptureQueriesContext, isolate_apps
 
@@ -292,6 +295,117 @@ def test_create_model_in_one_statement(bay_and_item, statements):
         assert definition("core_item_others").count("FOREIGN KEY") == 2
     if connection.features.supports_table_check_constraints:
         assert "'%%'" not in text
+
+
+@pytest.fixture
+def initial():
+    """A migration as makemigrations writes it: first all tables, then the rest."""
+    share = models.CheckConstraint(**{check: ~models.Q(name="50%")}, name="slot_share")
+    operations = [
+        migrations.CreateModel("Bay", [("id", models.AutoField(primary_key=True))]),
+        migrations.CreateModel(
+            "Item",
+            [
+                ("id", models.AutoField(primary_key=True)),
+                ("bay", models.ForeignKey("core.Bay", models.CASCADE)),
+                ("name", models.CharField(max_length=9)),
+                ("size", models.IntegerField(null=True)),
+            ],
+        ),
+        migrations.AddIndex("Bay", models.Index(fields=["id"], name="bay_id")),
+        migrations.AddIndex("Item", models.Index(fields=["name"], name="item_name")),
+        migrations.AlterUniqueTogether("Item", {("bay", "name")}),
+        migrations.AddConstraint("Item", share),
+        migrations.AddConstraint(
+            "Item", models.UniqueConstraint(fields=["size"], name="item_size")
+        ),
+    ]
+
+    def apply(editor, *more):
+        migration = migrations.Migration("0001_initial", "core")
+        migration.operations = [*operations, *more]
+        migration.apply(ProjectState(), editor, collect_sql=editor.collect_sql)
+
+    yield apply
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS core_item, core_bay")
+
+
+def check_initial():
+    assert "KEY `bay_id` (`id`)" in definition("core_bay")
+    text = definition("core_item")
+    for part in (
+        "UNIQUE KEY `core_item_bay_id_name_",
+        "UNIQUE KEY `item_size` (`size`)",
+        "KEY `item_name` (`name`)",
+    ):
+        assert part in text
+    if connection.features.supports_table_check_constraints:
+        assert "'50%'" in text
+
+
+def test_migration_in_one_statement_a_table(initial, statements, check_constraints):
+    sent = statements(initial)
+    assert [sql.split(" (")[0] for sql in sent] == [
+        "CREATE TABLE `core_bay`",
+        "CREATE TABLE `core_item`",
+    ]
+    check_initial()
+
+
+def test_sqlmigrate_of_a_migration(initial, check_constraints):
+    with connection.schema_editor(collect_sql=True) as editor:
+        initial(editor)
+    with connection.cursor() as cursor:
+        for sql in editor.collected_sql:
+            if not sql.startswith("--"):
+                assert sql.startswith("CREATE TABLE")
+                cursor.execute(sql)
+    check_initial()
+    collected = editor.collected_sql
+    (place,) = (n for n, sql in enumerate(collected) if "index item_name" in sql)
+    assert collected[place + 2] == ("-- In CREATE TABLE: INDEX `item_name` (`name`)")
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+def test_tables_are_there_for_functions_of_a_migration(initial, atomic):
+    def load(apps, editor):
+        # Another connection sees them too.
+        other = connection.copy()
+        try:
+            if atomic:
+                with other.cursor() as cursor:
+                    cursor.execute("SELECT COUNT(*) FROM core_item")
+        finally:
+            other.close()
+        apps.get_model("core", "Bay").objects.create(id=5)
+
+    with connection.cursor() as cursor, connection.schema_editor() as editor:
+        more = migrations.AddIndex(
+            "Item", models.Index(fields=["size"], name="item_size_too")
+        )
+        initial(editor, migrations.RunPython(load, atomic=atomic), more)
+        cursor.execute("SELECT id FROM core_bay")
+        assert cursor.fetchall() == ((5,),)
+    check_initial()
+    assert "KEY `item_size_too`" in definition("core_item")
+    assert connection.execute_wrappers == []
+    assert connection.before_transaction is None
+
+
+def test_an_error_in_a_migration_leaves_no_table(bay_and_item):
+    Bay, Item = bay_and_item
+    with pytest.raises(ZeroDivisionError), connection.schema_editor() as editor:
+        editor.create_model(Bay)
+        editor.create_model(Item)
+        raise ZeroDivisionError
+    names = connection.introspection.table_names()
+    assert [name for name in names if name in ("core_bay", "core_item")] == []
+    assert connection.execute_wrappers == []
+    assert connection.before_transaction is None
+    # The connection goes on as if there had been nothing.
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
 
 
 @pytest.mark.works("foreign-key")

@@ -97,8 +97,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         super().__init__(*args, **kwargs)
         self.deferred_sql: list[Any] = []
         self._last_statement: tuple[str, Any] | None = None
-        self._in_create_model = False
-        self._in_table_sql = False
+        self._finishing = False
         # What tables were before they began to change; None until they do.
         self._guarded: dict[str, TableDefinition | None] = {}
         # Tables whose rebuild an earlier run began and this one has finished.
@@ -177,9 +176,17 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
     def quote_value(self, value: Any) -> Any:
         quoted = super().quote_value(value)
         # Names have single percent signs, so values need them too.
-        if self._in_create_model and _FINISHED is not None and isinstance(value, str):
+        if self._finishing and _FINISHED is not None and isinstance(value, str):
             return quoted.replace("%%", "%")
         return quoted
+
+    @contextmanager
+    def _finished_sql(self) -> Iterator[None]:
+        self._finishing = True
+        try:
+            yield
+        finally:
+            self._finishing = False
 
     def create_model(self, model: type[Model]) -> None:
         """
@@ -189,15 +196,16 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         Until then they take up what is added to them: a migration that
         makemigrations has written adds the indexes after all models.
         """
-        self._in_create_model = True
-        try:
+        with self._finished_sql():
             creation = self._creation(model)
-        finally:
-            self._in_create_model = False
         if self.collect_sql or self.connection.in_atomic_block:
             # In a transaction Django refuses it.
             self._create_table(creation)
         elif not self._creations:
+            # What would be sent on the way otherwise, and end the waiting: that of
+            # a new connection, and the question whether there are CHECKs.
+            self.connection.ensure_connection()
+            _ = self.connection.features.supports_table_check_constraints
             # The first of the wrappers, since whoever adds one takes the last away.
             self.connection.execute_wrappers.insert(0, self._before_query)
             self.connection.before_transaction = self._create_tables
@@ -229,7 +237,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             super().execute(creation.sql, None)
         self._tables[creation.model._meta.db_table.lower()] = True
 
-    def _is_created_with(self, statement: Any) -> bool:
+    def _is_created_with(self, statement: Any, params: Any) -> bool:
         """Add to the CREATE TABLE that has not been sent, if there is one."""
         if not isinstance(statement, Statement):
             return False
@@ -237,11 +245,17 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         clause = creation and _in_create_table(statement)
         if not creation or not clause:
             return False
+        if params is not None:
+            clause %= tuple(map(self.quote_value, params))
         creation.body += f", {clause}"
         if self.collect_sql:
             self.collected_sql[creation.position] = f"{creation.sql};"
             self.collected_sql.append(f"-- In CREATE TABLE: {clause}")
         return True
+
+    def add_constraint(self, model: type[Model], constraint: Any) -> None:
+        with self._finished_sql():
+            super().add_constraint(model, constraint)
 
     def delete_model(self, model: type[Model]) -> None:
         super().delete_model(model)
@@ -328,7 +342,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
 
     def execute(self, sql: Any, params: Any = ()) -> None:
         # A plugin's index need not have anything to do.
-        if sql is None or self._is_created_with(sql):
+        if sql is None or self._is_created_with(sql, params):
             return
         self._create_tables()
         # TiDB takes one statement at a time. A Statement that presupposes
