@@ -32,8 +32,10 @@ environment of their own, and writes a summary as JSON. The exit status is 0 if
 nothing unexpected happened. The test databases have the server's default
 collation unless `--collation` says otherwise.
 
-The server is configured as few are: `tidb_enable_check_constraint` is ON, so that
-CHECK constraints are tested, and `allow-expression-index` is true, so that
+The server is configured as few are. `tidb_schema_cache_size` is 0, since Django's
+tests have 1,700 tables and often ask for their names; see
+[performance](../topics/performance.md). `tidb_enable_check_constraint` is ON, so
+that CHECK constraints are tested, and `allow-expression-index` is true, so that
 indexes may be on any expression. TiDB calls the latter experimental. Without it,
 as in TiDB Cloud, an index may be on the functions that TiDB lists, such as
 `LOWER()` and `MD5()`, and on operators; others end a migration with error 8200. See

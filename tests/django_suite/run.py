@@ -77,8 +77,14 @@ allow-expression-index = true
 """
 # From TiDB 7.2 on:
 # https://docs.pingcap.com/tidb/stable/constraints#check
-TIDB_SET_UP_SQL = ["SET GLOBAL tidb_enable_check_constraint = ON"]
+TIDB_CHECK_CONSTRAINTS_SQL = "SET GLOBAL tidb_enable_check_constraint = ON"
 WITHOUT_CHECK_CONSTRAINTS = ("6.1.1", "5.1")
+
+# With it, each look at the list of tables reads the definitions of all 1,700
+# from the storage. From TiDB 8.0 on:
+# https://docs.pingcap.com/tidb/stable/schema-cache
+TIDB_WITHOUT_SCHEMA_CACHE_SQL = "SET GLOBAL tidb_schema_cache_size = 0"
+WITH_SCHEMA_CACHE = ("8.5.6",)
 
 # Rights of root that tests of file permissions take for granted to be absent.
 ROOT_CAPABILITIES = "-dac_override,-dac_read_search,-fowner"
@@ -284,9 +290,11 @@ def _tidb(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
             "PASSWORD": server.password,
             "OPTIONS": {"rebuild_tables": True, "drop_unsupported_db_defaults": True},
         }
-        set_up = []
+        set_up: list[str] = []
         if arguments.tidb not in WITHOUT_CHECK_CONSTRAINTS:
-            set_up = TIDB_SET_UP_SQL
+            set_up.append(TIDB_CHECK_CONSTRAINTS_SQL)
+        if arguments.tidb in WITH_SCHEMA_CACHE:
+            set_up.append(TIDB_WITHOUT_SCHEMA_CACHE_SQL)
         yield _variables(settings, set_up, arguments.collation)
 
 
