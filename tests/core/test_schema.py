@@ -367,6 +367,58 @@ def test_sqlmigrate_of_a_migration(initial, check_constraints):
     assert collected[place + 2] == ("-- In CREATE TABLE: INDEX `item_name` (`name`)")
 
 
+@pytest.mark.works("alter-several")
+def test_additions_to_a_table_in_one_statement(bay_and_item, statements):
+    Bay, Item = bay_and_item
+    with connection.schema_editor() as editor:
+        editor.create_model(Bay)
+        editor.create_model(Item)
+
+    def add(editor):
+        for column in ("name", "parent", "code"):
+            index = models.Index(fields=[column], name=f"more_{column}")
+            editor.add_index(Item, index)
+        editor.add_constraint(
+            Item, models.UniqueConstraint(fields=["id", "code"], name="more_unique")
+        )
+        editor.add_index(Bay, models.Index(fields=["id"], name="more_id"))
+        editor.alter_unique_together(
+            Item, {("bay", "name")}, {("bay", "code"), ("parent", "code")}
+        )
+
+    with connection.schema_editor(collect_sql=True) as editor:
+        add(editor)
+    collected = [sql for sql in editor.collected_sql if not sql.startswith("--")]
+    sent = statements(add)
+    assert collected == [f"{sql};" for sql in sent]
+    added = [re.findall(r"ADD (?:CONSTRAINT|INDEX) `(\w+)`", sql) for sql in sent]
+    assert added[0] == ["more_name", "more_parent", "more_code", "more_unique"]
+    assert added[1] == ["more_id"]
+    assert [len(names) for names in added[2:] if names] == [1, 2]
+
+
+@pytest.mark.works("alter-several")
+def test_additions_are_all_or_nothing(bay_and_item):
+    Bay, Item = bay_and_item
+    with connection.schema_editor() as editor:
+        editor.create_model(Bay)
+        editor.create_model(Item)
+    bay = Bay.objects.create()
+    for code in "ab":
+        Item.objects.create(bay=bay, code=code, name=code)
+    before = definition("core_item")
+    # Two rows are the same.
+    with pytest.raises(IntegrityError), connection.schema_editor() as editor:
+        editor.alter_unique_together(
+            Item, {("bay", "name")}, {("bay", "code"), ("name", "code"), ("bay",)}
+        )
+    lines, before = (
+        sorted(line.strip(" ,") for line in text.split("\n"))
+        for text in (definition("core_item"), before)
+    )
+    assert lines == before
+
+
 @pytest.mark.parametrize("atomic", [True, False])
 def test_tables_are_there_for_functions_of_a_migration(initial, atomic):
     def load(apps, editor):

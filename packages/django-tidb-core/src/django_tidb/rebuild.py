@@ -202,9 +202,17 @@ class TableDefinition:
     def clauses_from(self, other: TableDefinition) -> Iterator[str]:
         """Yield clauses of ALTER TABLE, one by one, that `other` becomes this by."""
         added = {n: k for n, k in other.keys.items() if self.keys.get(n) != k}
+        # Of an index that a foreign key may need until another is back.
+        last = {
+            name
+            for name, key in added.items()
+            if _kind(key) == "INDEX"
+            and name not in self.keys
+            and self.columns.keys() >= set(_names(key)[1:])
+        }
         for kind in ("FOREIGN KEY", "CHECK", "INDEX"):
-            for key in added.values():
-                if not key.startswith("PRIMARY KEY") and _kind(key) == kind:
+            for name, key in added.items():
+                if name and name not in last and _kind(key) == kind:
                     yield f"DROP {kind} {quote(_names(key)[0])}"
         found = dict(other.columns)
         gone = [name for name in self.columns if name not in found]
@@ -224,6 +232,8 @@ class TableDefinition:
             for key in removed.values():
                 if not key.startswith("PRIMARY KEY") and _kind(key) == kind:
                     yield f"ADD {_written(key)}"
+        for name in filter(None, last):
+            yield f"DROP INDEX {quote(name)}"
 
     @staticmethod
     def _without(keys: dict[str, str], column: str) -> dict[str, str]:

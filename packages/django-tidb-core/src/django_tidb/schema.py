@@ -6,7 +6,6 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import django
@@ -40,6 +39,13 @@ _INDEXES = {
         f"{_ADD}UNIQUE INDEX %(name)s (%(columns)s)"
     ),
 }
+# What one ALTER TABLE takes several of: no CHECK, and a primary key alone.
+# https://docs.pingcap.com/tidb/stable/sql-statement-alter-table
+_TOGETHER = {
+    *_INDEXES,
+    MySQLDatabaseSchemaEditor.sql_create_unique,
+    MySQLDatabaseSchemaEditor.sql_create_fk,
+}
 
 
 def _clause(statement: Statement) -> str | None:
@@ -72,20 +78,27 @@ def _in_create_table(statement: Statement) -> str | None:
     return inline % statement.parts if inline else _clause(statement)
 
 
-@dataclass
-class _Creation:
-    """A CREATE TABLE that has not been sent."""
+class _Waiting:
+    """A statement that takes up what is added to its table before it is sent."""
 
-    model: type[Model]
-    #: All before the closing bracket, and what follows.
-    body: str
-    options: str
     #: Where it is in what sqlmigrate prints.
-    position: int = 0
+    position = 0
+
+    def __init__(self, sql: str, end: str = "") -> None:
+        self.clauses = [sql]
+        self.end = end
 
     @property
     def sql(self) -> str:
-        return f"{self.body}){self.options}"
+        return ", ".join(self.clauses) + self.end
+
+
+class _Creation(_Waiting):
+    """CREATE TABLE, without the closing bracket and what follows."""
+
+    def __init__(self, sql: str, end: str, model: type[Model]) -> None:
+        super().__init__(sql, end)
+        self.model = model
 
 
 class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
@@ -106,8 +119,9 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         self._tables: dict[str, bool] = {}
         # Tables that do not exist yet, and the tables that refer to them.
         self._awaited: dict[str, str] = {}
-        # Tables that wait for their indexes, by their quoted names.
-        self._creations: dict[str, _Creation] = {}
+        # By the quoted names of their tables: any number that create some, or
+        # one that adds to a table.
+        self._waiting: dict[str, _Waiting] = {}
 
     def __enter__(self) -> Any:
         flags = self.connection.features.__dict__
@@ -122,8 +136,8 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
                 "supports_table_check_constraints", self._had_checks
             )
         if exc_type is not None:
-            self._take_creations()
-        self._create_tables()
+            self._take_waiting()
+        self._send_waiting()
         if exc_type is None and not self.collect_sql:
             for name in self._missing_tables(self._awaited):
                 raise OperationalError(
@@ -158,20 +172,20 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             sql = sql.replace(clause, f"{clause}{self._clustering(model)}", 1)
         if params:
             sql %= tuple(map(self.quote_value, params))
-        body = sql.removesuffix(")")
+        clauses = [sql.removesuffix(")")]
         for statement in filter(None, statements):
             clause = _in_create_table(statement)
             if clause is None:
                 self.deferred_sql.append(statement)
             else:
-                body += f", {clause}"
-        options = ""
+                clauses.append(clause)
+        end = ")"
         if comment := model._meta.db_table_comment:
-            options += self._comment_sql(comment)
+            end += self._comment_sql(comment)
         for plugin in get_plugins():
             for option in plugin.table_options(model, self.connection):
-                options += f" {option}"
-        return _Creation(model, body, options)
+                end += f" {option}"
+        return _Creation(", ".join(clauses), end, model)
 
     def quote_value(self, value: Any) -> Any:
         quoted = super().quote_value(value)
@@ -198,59 +212,92 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         """
         with self._finished_sql():
             creation = self._creation(model)
+        self._send_additions()
+        self._let_wait(self.quote_name(model._meta.db_table), creation)
+        for field in model._meta.local_many_to_many:
+            if field.remote_field.through._meta.auto_created:
+                self.create_model(field.remote_field.through)
+
+    def _let_wait(self, table: str, waiting: _Waiting) -> None:
         if self.collect_sql or self.connection.in_atomic_block:
             # In a transaction Django refuses it.
-            self._create_table(creation)
-        elif not self._creations:
+            self._send(waiting)
+        elif not self._waiting:
             # What would be sent on the way otherwise, and end the waiting: that of
             # a new connection, and the question whether there are CHECKs.
             self.connection.ensure_connection()
             _ = self.connection.features.supports_table_check_constraints
             # The first of the wrappers, since whoever adds one takes the last away.
             self.connection.execute_wrappers.insert(0, self._before_query)
-            self.connection.before_transaction = self._create_tables
-        self._creations[self.quote_name(model._meta.db_table)] = creation
-        for field in model._meta.local_many_to_many:
-            if field.remote_field.through._meta.auto_created:
-                self.create_model(field.remote_field.through)
+            self.connection.before_transaction = self._send_waiting
+        self._waiting[table] = waiting
 
     def _before_query(self, execute: Callable[..., Any], *args: Any) -> Any:
-        self._create_tables()
+        self._send_waiting()
         return execute(*args)
 
-    def _take_creations(self) -> Iterable[_Creation]:
-        creations, self._creations = self._creations, {}
-        if creations and not self.collect_sql:
+    def _take_waiting(self) -> Iterable[_Waiting]:
+        taken, self._waiting = self._waiting, {}
+        if taken and not self.collect_sql:
             self.connection.execute_wrappers.remove(self._before_query)
             self.connection.before_transaction = None
-        return creations.values()
+        return taken.values()
 
-    def _create_tables(self) -> None:
-        for creation in self._take_creations():
+    def _send_waiting(self) -> None:
+        for waiting in self._take_waiting():
             # What sqlmigrate prints has it already.
             if not self.collect_sql:
-                self._create_table(creation)
+                self._send(waiting)
 
-    def _create_table(self, creation: _Creation) -> None:
-        with self._forward_references(creation.model):
-            creation.position = len(getattr(self, "collected_sql", ()))
-            super().execute(creation.sql, None)
-        self._tables[creation.model._meta.db_table.lower()] = True
+    def _send_additions(self) -> None:
+        if not all(isinstance(w, _Creation) for w in self._waiting.values()):
+            self._send_waiting()
 
-    def _is_created_with(self, statement: Any, params: Any) -> bool:
-        """Add to the CREATE TABLE that has not been sent, if there is one."""
+    def _send(self, waiting: _Waiting) -> None:
+        if not isinstance(waiting, _Creation):
+            self.execute(waiting.sql, None)
+            waiting.position = len(getattr(self, "collected_sql", ())) - 1
+            return
+        with self._forward_references(waiting.model):
+            waiting.position = len(getattr(self, "collected_sql", ()))
+            super().execute(waiting.sql, None)
+        self._tables[waiting.model._meta.db_table.lower()] = True
+
+    def _waits(self, statement: Any, params: Any) -> bool:
+        """
+        Return whether what `statement` adds to its table has become part of a
+        statement that waits.
+        """
         if not isinstance(statement, Statement):
             return False
-        creation = self._creations.get(str(statement.parts.get("table")))
-        clause = creation and _in_create_table(statement)
-        if not creation or not clause:
+        table = str(statement.parts.get("table"))
+        waiting = self._waiting.get(table)
+        if isinstance(waiting, _Creation):
+            clause = _in_create_table(statement)
+        elif statement.template in _TOGETHER and not (
+            self.connection.in_atomic_block
+            or KNOWN_ISSUES["alter-several"].affects(self.connection.tidb_version)
+        ):
+            clause = _clause(statement)
+        else:
+            clause = None
+        if clause is None:
             return False
         if params is not None:
             clause %= tuple(map(self.quote_value, params))
-        creation.body += f", {clause}"
+        if waiting is None:
+            self._send_waiting()
+            self._secure()
+            self._let_wait(table, _Waiting(f"ALTER TABLE {table} ADD {clause}"))
+            return True
+        command = "CREATE TABLE"
+        if not isinstance(waiting, _Creation):
+            command = "ALTER TABLE"
+            clause = f"ADD {clause}"
+        waiting.clauses.append(clause)
         if self.collect_sql:
-            self.collected_sql[creation.position] = f"{creation.sql};"
-            self.collected_sql.append(f"-- In CREATE TABLE: {clause}")
+            self.collected_sql[waiting.position] = f"{waiting.sql};"
+            self.collected_sql.append(f"-- In {command}: {clause}")
         return True
 
     def add_constraint(self, model: type[Model], constraint: Any) -> None:
@@ -342,9 +389,9 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
 
     def execute(self, sql: Any, params: Any = ()) -> None:
         # A plugin's index need not have anything to do.
-        if sql is None or self._is_created_with(sql, params):
+        if sql is None or self._waits(sql, params):
             return
-        self._create_tables()
+        self._send_waiting()
         # TiDB takes one statement at a time. A Statement that presupposes
         # others brings them along.
         for prerequisite in getattr(sql, "prerequisites", ()):
@@ -400,6 +447,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         self._guarded[table] = None
         try:
             yield
+            self._send_additions()
         except DatabaseError:
             if before := self._guarded.get(table):
                 self._restore(table, before)
@@ -611,20 +659,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
                 and field.db_type(self.connection) is not None
             ):
                 statements.append(self._create_unique_sql(model, [field]))
-            self._add(model, statements)
-
-    def _add(self, model: type[Model], statements: Iterable[Statement]) -> None:
-        """Add indexes and constraints to a table, in one statement if possible."""
-        if KNOWN_ISSUES["alter-several"].affects(self.connection.tidb_version):
-            together = []
-        else:
-            together = [clause for clause in map(_clause, statements) if clause]
-        if len(together) > 1:
-            table = self.quote_name(model._meta.db_table)
-            clauses = ", ".join(f"ADD {clause}" for clause in together)
-            self.execute(f"ALTER TABLE {table} {clauses}", _FINISHED)
-        for statement in statements:
-            if len(together) < 2 or _clause(statement) is None:
+            for statement in statements:
                 self.execute(statement, _FINISHED)
 
     def alter_field(
