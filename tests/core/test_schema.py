@@ -375,26 +375,20 @@ def test_additions_to_a_table_in_one_statement(bay_and_item, statements):
         editor.create_model(Item)
 
     def add(editor):
-        for column in ("name", "parent", "code"):
-            index = models.Index(fields=[column], name=f"more_{column}")
-            editor.add_index(Item, index)
-        editor.add_constraint(
-            Item, models.UniqueConstraint(fields=["id", "code"], name="more_unique")
-        )
-        editor.add_index(Bay, models.Index(fields=["id"], name="more_id"))
         editor.alter_unique_together(
             Item, {("bay", "name")}, {("bay", "code"), ("parent", "code")}
         )
+        editor.add_index(Item, models.Index(fields=["name"], name="more_name"))
 
     with connection.schema_editor(collect_sql=True) as editor:
         add(editor)
     collected = [sql for sql in editor.collected_sql if not sql.startswith("--")]
     sent = statements(add)
     assert collected == [f"{sql};" for sql in sent]
-    added = [re.findall(r"ADD (?:CONSTRAINT|INDEX) `(\w+)`", sql) for sql in sent]
-    assert added[0] == ["more_name", "more_parent", "more_code", "more_unique"]
-    assert added[1] == ["more_id"]
-    assert [len(names) for names in added[2:] if names] == [1, 2]
+    added = [len(re.findall(r"ADD (?:CONSTRAINT|INDEX)", sql)) for sql in sent]
+    # An index that the foreign key needs meanwhile, DROP INDEX, the two, and
+    # another operation's CREATE INDEX.
+    assert added == [1, 0, 2, 0]
 
 
 @pytest.mark.works("alter-several")
@@ -441,8 +435,7 @@ def test_tables_are_there_for_functions_of_a_migration(initial, atomic):
         assert cursor.fetchall() == ((5,),)
     check_initial()
     assert "KEY `item_size_too`" in definition("core_item")
-    assert connection.execute_wrappers == []
-    assert connection.before_transaction is None
+    assert connection.before_use is None
 
 
 def test_an_error_in_a_migration_leaves_no_table(bay_and_item):
@@ -453,8 +446,7 @@ def test_an_error_in_a_migration_leaves_no_table(bay_and_item):
         raise ZeroDivisionError
     names = connection.introspection.table_names()
     assert [name for name in names if name in ("core_bay", "core_item")] == []
-    assert connection.execute_wrappers == []
-    assert connection.before_transaction is None
+    assert connection.before_use is None
     # The connection goes on as if there had been nothing.
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT 1")
@@ -566,7 +558,7 @@ def test_rename_after_an_inline_create(bay_and_item):
 
 @pytest.mark.works("alter-several")
 @pytest.mark.works("foreign-key")
-def test_added_one_to_one_field_takes_two_statements(created, statements):
+def test_added_one_to_one_field_has_one_index(created, statements):
     class Tag(models.Model):
         class Meta:
             app_label = "core"
@@ -580,10 +572,10 @@ def test_added_one_to_one_field_takes_two_statements(created, statements):
     field.set_attributes_from_name("tag")
     field.model = Note
     sent = statements(lambda editor: editor.add_field(Note, field))
-    assert len(sent) == 2
-    assert "ADD COLUMN" in sent[0]
-    assert "UNIQUE" in sent[1]
-    assert "FOREIGN KEY" in sent[1]
+    assert len(sent) == 3
+    for sql, part in zip(sent, ("ADD COLUMN", "UNIQUE", "FOREIGN KEY"), strict=True):
+        assert part in sql
+    assert definition("core_note").count("KEY `") == 1
 
 
 def test_alter_type_and_null_in_one_statement(created, statements):

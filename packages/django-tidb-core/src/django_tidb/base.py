@@ -115,9 +115,8 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
     # connections of their own, which need not ask again.
     _versions: ClassVar[dict[tuple[Any, ...], TiDBVersion]] = {}
 
-    #: What the schema editor has to send before a transaction begins: in one it
-    #: may send nothing.
-    before_transaction: Callable[[], None] | None = None
+    #: What the schema editor does before anything else is sent.
+    before_use: Callable[[], None] | None = None
 
     @property
     def tidb_options(self) -> dict[str, Any]:
@@ -250,10 +249,10 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
             )
         return tidb_version
 
-    def _set_autocommit(self, autocommit: bool) -> None:
-        if self.before_transaction and not autocommit:
-            self.before_transaction()
-        super()._set_autocommit(autocommit)
+    def ensure_connection(self) -> None:
+        if self.before_use:
+            self.before_use()
+        super().ensure_connection()
 
     def init_connection_state(self) -> None:
         try:

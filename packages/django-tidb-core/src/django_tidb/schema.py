@@ -4,7 +4,7 @@ import copy
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,13 +39,10 @@ _INDEXES = {
         f"{_ADD}UNIQUE INDEX %(name)s (%(columns)s)"
     ),
 }
-# What one ALTER TABLE takes several of: no CHECK, and a primary key alone.
+# What one ALTER TABLE takes several of: no CHECK, and no foreign key, which would
+# get an index of its own where another comes with it.
 # https://docs.pingcap.com/tidb/stable/sql-statement-alter-table
-_TOGETHER = {
-    *_INDEXES,
-    MySQLDatabaseSchemaEditor.sql_create_unique,
-    MySQLDatabaseSchemaEditor.sql_create_fk,
-}
+_TOGETHER = {*_INDEXES, MySQLDatabaseSchemaEditor.sql_create_unique}
 
 
 def _clause(statement: Statement) -> str | None:
@@ -111,6 +108,8 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         self.deferred_sql: list[Any] = []
         self._last_statement: tuple[str, Any] | None = None
         self._finishing = False
+        # The table that one operation alters in several steps, in quotes.
+        self._altering: str | None = None
         # What tables were before they began to change; None until they do.
         self._guarded: dict[str, TableDefinition | None] = {}
         # Tables whose rebuild an earlier run began and this one has finished.
@@ -196,11 +195,18 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
 
     @contextmanager
     def _finished_sql(self) -> Iterator[None]:
+        """
+        Quote values for SQL that is sent without parameters; to ask the driver
+        for that does not end the waiting.
+        """
+        before_use, self.connection.before_use = self.connection.before_use, None
         self._finishing = True
         try:
             yield
         finally:
             self._finishing = False
+            if self._waiting:
+                self.connection.before_use = before_use
 
     def create_model(self, model: type[Model]) -> None:
         """
@@ -223,24 +229,15 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             # In a transaction Django refuses it.
             self._send(waiting)
         elif not self._waiting:
-            # What would be sent on the way otherwise, and end the waiting: that of
-            # a new connection, and the question whether there are CHECKs.
-            self.connection.ensure_connection()
+            # So that the first CHECK that is added need not ask the server.
             _ = self.connection.features.supports_table_check_constraints
-            # The first of the wrappers, since whoever adds one takes the last away.
-            self.connection.execute_wrappers.insert(0, self._before_query)
-            self.connection.before_transaction = self._send_waiting
+            self.connection.before_use = self._send_waiting
         self._waiting[table] = waiting
-
-    def _before_query(self, execute: Callable[..., Any], *args: Any) -> Any:
-        self._send_waiting()
-        return execute(*args)
 
     def _take_waiting(self) -> Iterable[_Waiting]:
         taken, self._waiting = self._waiting, {}
         if taken and not self.collect_sql:
-            self.connection.execute_wrappers.remove(self._before_query)
-            self.connection.before_transaction = None
+            self.connection.before_use = None
         return taken.values()
 
     def _send_waiting(self) -> None:
@@ -274,9 +271,11 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         waiting = self._waiting.get(table)
         if isinstance(waiting, _Creation):
             clause = _in_create_table(statement)
-        elif statement.template in _TOGETHER and not (
-            self.connection.in_atomic_block
-            or KNOWN_ISSUES["alter-several"].affects(self.connection.tidb_version)
+        elif (
+            statement.template in _TOGETHER
+            and table == self._altering
+            and not self.connection.in_atomic_block
+            and not KNOWN_ISSUES["alter-several"].affects(self.connection.tidb_version)
         ):
             clause = _clause(statement)
         else:
@@ -303,6 +302,10 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
     def add_constraint(self, model: type[Model], constraint: Any) -> None:
         with self._finished_sql():
             super().add_constraint(model, constraint)
+
+    def add_index(self, model: type[Model], index: Any) -> None:
+        with self._finished_sql():
+            super().add_index(model, index)
 
     def delete_model(self, model: type[Model]) -> None:
         super().delete_model(model)
@@ -437,14 +440,13 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         that the migration can be run again; no DDL can be rolled back.
         """
         table = model._meta.db_table
-        if (
-            self.collect_sql
-            or table in self._guarded
-            or self.quote_name(table) == table
-        ):
+        quoted = self.quote_name(table)
+        if table in self._guarded or quoted in (self._altering, table):
             yield
             return
-        self._guarded[table] = None
+        outer, self._altering = self._altering, quoted
+        if not self.collect_sql:
+            self._guarded[table] = None
         try:
             yield
             self._send_additions()
@@ -454,6 +456,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             raise
         finally:
             self._guarded.pop(table, None)
+            self._altering = outer
 
     def _secure(self) -> None:
         # Not before the first statement: most changes of fields need none.
@@ -658,7 +661,8 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
                 and not field.primary_key
                 and field.db_type(self.connection) is not None
             ):
-                statements.append(self._create_unique_sql(model, [field]))
+                # A foreign key gets an index unless there is one.
+                statements.insert(0, self._create_unique_sql(model, [field]))
             for statement in statements:
                 self.execute(statement, _FINISHED)
 
