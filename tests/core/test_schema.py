@@ -438,6 +438,19 @@ def test_tables_are_there_for_functions_of_a_migration(initial, atomic):
     assert connection.before_use is None
 
 
+@pytest.mark.works("foreign-key")
+def test_schema_editor_within_another(bay_and_item):
+    Bay, Item = bay_and_item
+    with connection.schema_editor() as outer:
+        outer.create_model(Bay)
+        with connection.schema_editor() as inner:
+            inner.create_model(Item)
+            assert "core_bay" in connection.introspection.table_names()
+        outer.add_index(Item, models.Index(fields=["bay"], name="more_bay"))
+    assert "KEY `more_bay`" in definition("core_item")
+    assert connection.before_use is None
+
+
 def test_an_error_in_a_migration_leaves_no_table(bay_and_item):
     Bay, Item = bay_and_item
     with pytest.raises(ZeroDivisionError), connection.schema_editor() as editor:

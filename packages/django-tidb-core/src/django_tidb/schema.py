@@ -123,6 +123,9 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         self._waiting: dict[str, _Waiting] = {}
 
     def __enter__(self) -> Any:
+        # One at a time has something that waits.
+        if self.connection.before_use:
+            self.connection.before_use()
         flags = self.connection.features.__dict__
         self._had_checks = flags.pop("supports_table_check_constraints", None)
         return super().__enter__()
@@ -199,14 +202,14 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         Quote values for SQL that is sent without parameters; to ask the driver
         for that does not end the waiting.
         """
-        before_use, self.connection.before_use = self.connection.before_use, None
+        self.connection.before_use = None
         self._finishing = True
         try:
             yield
         finally:
             self._finishing = False
-            if self._waiting:
-                self.connection.before_use = before_use
+            if self._waiting and not self.collect_sql:
+                self.connection.before_use = self._send_waiting
 
     def create_model(self, model: type[Model]) -> None:
         """
