@@ -69,7 +69,7 @@ def installed(python: Path) -> dict[str, str]:
         check=True,
         stdout=subprocess.PIPE,
     ).stdout
-    names = ("django", "mysqlclient", "django-tidb", "django-tidb-core")
+    names = ("django", "mysqlclient", "numpy", "orjson", "pgvector")
     version = subprocess.run(
         [python, "-c", "import platform; print(platform.python_version())"],
         check=True,
@@ -79,7 +79,7 @@ def installed(python: Path) -> dict[str, str]:
     return {"python": version} | {
         package["name"].lower(): package["version"]
         for package in json.loads(output)
-        if package["name"].lower() in names
+        if package["name"].lower() in names or "tidb" in package["name"]
     }
 
 

@@ -51,6 +51,49 @@ def rows(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def vectors(file: Path) -> str:
+    """Return the section of the vectors: all of it ratios."""
+    result = json.loads(file.read_text())
+    tables = {
+        "How many times as long as ours others take, to make the text of a float32 "
+        "array, and to read it": ("upstream / ours", "pgvector / ours"),
+        "How many times as long as mysqlclient with ready-made text we take": (
+            "ours / raw",
+            "upstream / raw",
+        ),
+    }
+    text = "\n### Vectors\n"
+    for title, columns in tables.items():
+        names = list(
+            dict.fromkeys(
+                name.partition(":")[0]
+                for name in result["ratios"]
+                if name.endswith(columns)
+            )
+        )
+        text += f"\n{title}:\n\n| | {' | '.join(columns)} |\n|---|---|---|\n"
+        for name in names:
+            cells = (result["ratios"][f"{name}: {column}"] for column in columns)
+            text += f"| {name} | {' | '.join(map(str, cells))} |\n"
+    ours = result["medians"]["rows, django-tidb-vector"]
+    rest = ours["query, without the server"] * 1000
+    return text + (
+        f"\nOf a search for the 10 nearest of {result['rows']:,} rows {rest:.2f} ms "
+        "are not the server's.\n\n"
+        + source(result, result["versions"]["django-tidb-vector"])
+    )
+
+
+def source(result: dict[str, Any], versions: dict[str, str]) -> str:
+    """Return the line that tells where figures come from."""
+    return (
+        f"Medians of {result['rounds']} rounds on {result['date']}: "
+        f"{result['server']}, Django {versions['django']}, Python "
+        f"{versions['python']}, {result['machine']['processors']} processors "
+        f"shared with others (load {result['machine']['load'][0]:.0f}).\n"
+    )
+
+
 def figures() -> str:
     """Return the part of the page that quotes the results."""
     text = ""
@@ -60,14 +103,11 @@ def figures() -> str:
             continue
         result = json.loads(file.read_text())
         versions = result["contenders"][OURS]["versions"]
-        text += (
-            f"\n### {title}\n\n"
-            + "\n".join(rows(result))
-            + f"\n\nMedians of {result['rounds']} rounds on {result['date']}: "
-            f"{result['server']}, Django {versions['django']}, Python "
-            f"{versions['python']}, {result['machine']['processors']} processors "
-            f"shared with others (load {result['machine']['load'][0]:.0f}).\n"
-        )
+        text += f"\n### {title}\n\n" + "\n".join(rows(result))
+        text += f"\n\n{source(result, versions)}"
+    vector = RESULTS / "vector.json"
+    if vector.exists():
+        text += vectors(vector)
     return text + "\n"
 
 
