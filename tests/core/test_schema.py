@@ -435,7 +435,7 @@ def test_tables_are_there_for_functions_of_a_migration(initial, atomic):
         assert cursor.fetchall() == ((5,),)
     check_initial()
     assert "KEY `item_size_too`" in definition("core_item")
-    assert connection.before_use is None
+    assert "ensure_connection" not in connection.__dict__
 
 
 @pytest.mark.works("foreign-key")
@@ -448,7 +448,7 @@ def test_schema_editor_within_another(bay_and_item):
             assert "core_bay" in connection.introspection.table_names()
         outer.add_index(Item, models.Index(fields=["bay"], name="more_bay"))
     assert "KEY `more_bay`" in definition("core_item")
-    assert connection.before_use is None
+    assert "ensure_connection" not in connection.__dict__
 
 
 def test_an_error_in_a_migration_leaves_no_table(bay_and_item):
@@ -459,7 +459,7 @@ def test_an_error_in_a_migration_leaves_no_table(bay_and_item):
         raise ZeroDivisionError
     names = connection.introspection.table_names()
     assert [name for name in names if name in ("core_bay", "core_item")] == []
-    assert connection.before_use is None
+    assert "ensure_connection" not in connection.__dict__
     # The connection goes on as if there had been nothing.
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT 1")

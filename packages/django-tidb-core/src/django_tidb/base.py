@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
 
@@ -114,9 +114,6 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
     # The versions of the servers that this process has met. Threads have
     # connections of their own, which need not ask again.
     _versions: ClassVar[dict[tuple[Any, ...], TiDBVersion]] = {}
-
-    #: What the schema editor does before anything else is sent.
-    before_use: Callable[[], None] | None = None
 
     @property
     def tidb_options(self) -> dict[str, Any]:
@@ -248,11 +245,6 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
                 "'django.db.backends.mysql'."
             )
         return tidb_version
-
-    def ensure_connection(self) -> None:
-        if self.before_use:
-            self.before_use()
-        super().ensure_connection()
 
     def init_connection_state(self) -> None:
         try:

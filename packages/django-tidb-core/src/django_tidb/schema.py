@@ -28,29 +28,29 @@ from .rebuild import TableDefinition, interrupted, read_definition, rebuild, rec
 
 logger = logging.getLogger("django.db.backends.schema")
 
-# What adds to a table starts with this, and what follows can stand in CREATE
-# TABLE just as well. Django's statements for indexes say the same.
+# What Django's statements add to a table, which can stand in CREATE TABLE too. One
+# ALTER TABLE takes several of the first, but no CHECK, and no foreign key, which
+# would get an index of its own where another comes with it.
+# https://docs.pingcap.com/tidb/stable/sql-statement-alter-table
 _ADD = "ALTER TABLE %(table)s ADD "
-_INDEXES = {
+_TOGETHER = {
     MySQLDatabaseSchemaEditor.sql_create_index: (
-        f"{_ADD}INDEX %(name)s (%(columns)s)%(extra)s"
+        "INDEX %(name)s (%(columns)s)%(extra)s"
     ),
     MySQLDatabaseSchemaEditor.sql_create_unique_index: (
-        f"{_ADD}UNIQUE INDEX %(name)s (%(columns)s)"
+        "UNIQUE INDEX %(name)s (%(columns)s)"
+    ),
+    MySQLDatabaseSchemaEditor.sql_create_unique: (
+        MySQLDatabaseSchemaEditor.sql_create_unique.removeprefix(_ADD)
     ),
 }
-# What one ALTER TABLE takes several of: no CHECK, and no foreign key, which would
-# get an index of its own where another comes with it.
-# https://docs.pingcap.com/tidb/stable/sql-statement-alter-table
-_TOGETHER = {*_INDEXES, MySQLDatabaseSchemaEditor.sql_create_unique}
-
-
-def _clause(statement: Statement) -> str | None:
-    """Return what a statement adds to a table; None if it does otherwise."""
-    template = _INDEXES.get(statement.template, statement.template)
-    if not template.startswith(_ADD):
-        return None
-    return template.removeprefix(_ADD) % statement.parts
+_ADDITIONS = _TOGETHER | {
+    template: template.removeprefix(_ADD)
+    for template in (
+        MySQLDatabaseSchemaEditor.sql_create_check,
+        MySQLDatabaseSchemaEditor.sql_create_fk,
+    )
+}
 
 
 _ALTER_TABLE = re.compile(r"ALTER TABLE `((?:[^`]|``)+)` (.+)", re.DOTALL)
@@ -69,10 +69,10 @@ _FINISHED: Any = None if django.VERSION >= (5, 0) else ()
 
 
 def _in_create_table(statement: Statement) -> str | None:
-    """Return what a statement would be inside CREATE TABLE."""
+    """Return what a statement would be inside CREATE TABLE; None if it cannot be."""
     # A plugin's index brings its own form.
-    inline = getattr(statement, "inline", None)
-    return inline % statement.parts if inline else _clause(statement)
+    form = getattr(statement, "inline", None) or _ADDITIONS.get(statement.template)
+    return form % statement.parts if form else None
 
 
 class _Waiting:
@@ -108,6 +108,13 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         self.deferred_sql: list[Any] = []
         self._last_statement: tuple[str, Any] | None = None
         self._finishing = False
+        self._quoting = False
+        # Whether statements can wait: there has to be an end of it.
+        self._entered = False
+        # What the tables that waited could not be created for.
+        self._error: Exception | None = None
+        # The model whose CREATE TABLE is written.
+        self._model: type[Model] | None = None
         # The table that one operation alters in several steps, in quotes.
         self._altering: str | None = None
         # What tables were before they began to change; None until they do.
@@ -116,16 +123,14 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         self._finished: set[str] = set()
         # Whether tables exist, by their names in lower case.
         self._tables: dict[str, bool] = {}
-        # Tables that do not exist yet, and the tables that refer to them.
-        self._awaited: dict[str, str] = {}
+        # Tables that others refer to and that did not exist then.
+        self._awaited: set[str] = set()
         # By the quoted names of their tables: any number that create some, or
         # one that adds to a table.
         self._waiting: dict[str, _Waiting] = {}
 
     def __enter__(self) -> Any:
-        # One at a time has something that waits.
-        if self.connection.before_use:
-            self.connection.before_use()
+        self._entered = True
         flags = self.connection.features.__dict__
         self._had_checks = flags.pop("supports_table_check_constraints", None)
         return super().__enter__()
@@ -137,17 +142,34 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             self.connection.features.__dict__.setdefault(
                 "supports_table_check_constraints", self._had_checks
             )
+        self._entered = False
         if exc_type is not None:
             self._take_waiting()
         self._send_waiting()
-        if exc_type is None and not self.collect_sql:
-            for name in self._missing_tables(self._awaited):
-                raise OperationalError(
-                    f"The table {self._awaited[name]!r} has a foreign key to the table "
-                    f"{name!r}, which does not exist. Create that too, or give the "
-                    "field db_constraint=False."
-                )
+        if exc_type is None:
+            # Whoever has met it may have gone on.
+            if self._error:
+                raise self._error
+            self._check_awaited()
         super().__exit__(exc_type, exc_value, traceback)
+
+    def _check_awaited(self) -> None:
+        if self.collect_sql or not (missing := self._missing_tables(self._awaited)):
+            return
+        # What referred to them may be gone, or refer to something else by now.
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT table_name, referenced_table_name "
+                "FROM information_schema.key_column_usage "
+                "WHERE table_schema = DATABASE() AND referenced_table_name IN %s",
+                [missing],
+            )
+            for table, name in cursor.fetchall():
+                raise OperationalError(
+                    f"The table {table!r} has a foreign key to the table {name!r}, "
+                    "which does not exist. Create that too, or give the field "
+                    "db_constraint=False."
+                )
 
     # -- Tables
 
@@ -162,16 +184,13 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
 
     def _creation(self, model: type[Model]) -> _Creation:
         outer, self.deferred_sql = self.deferred_sql, []
+        self._model = model
         try:
             sql, params = super().table_sql(model)
             statements = [*self.deferred_sql, *self._model_indexes_sql(model)]
         finally:
             self.deferred_sql = outer
-        # A CompositePrimaryKey is a clause of its own; a key of one column is
-        # seen by _iter_column_sql().
-        if columns := getattr(model._meta.pk, "columns", ()):
-            clause = self._pk_constraint_sql(columns)
-            sql = sql.replace(clause, f"{clause}{self._clustering(model)}", 1)
+            self._model = None
         if params:
             sql %= tuple(map(self.quote_value, params))
         clauses = [sql.removesuffix(")")]
@@ -189,8 +208,19 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
                 end += f" {option}"
         return _Creation(", ".join(clauses), end, model)
 
+    def _pk_constraint_sql(self, columns: Any) -> str:
+        # A CompositePrimaryKey is a clause of its own; a key of one column is
+        # seen by _iter_column_sql().
+        sql: str = super()._pk_constraint_sql(columns)
+        return sql + (self._clustering(self._model) if self._model else "")
+
     def quote_value(self, value: Any) -> Any:
-        quoted = super().quote_value(value)
+        # The driver quotes, which sends nothing.
+        self._quoting = True
+        try:
+            quoted = super().quote_value(value)
+        finally:
+            self._quoting = False
         # Names have single percent signs, so values need them too.
         if self._finishing and _FINISHED is not None and isinstance(value, str):
             return quoted.replace("%%", "%")
@@ -198,18 +228,12 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
 
     @contextmanager
     def _finished_sql(self) -> Iterator[None]:
-        """
-        Quote values for SQL that is sent without parameters; to ask the driver
-        for that does not end the waiting.
-        """
-        self.connection.before_use = None
+        """Quote values for SQL that is sent without parameters."""
         self._finishing = True
         try:
             yield
         finally:
             self._finishing = False
-            if self._waiting and not self.collect_sql:
-                self.connection.before_use = self._send_waiting
 
     def create_model(self, model: type[Model]) -> None:
         """
@@ -221,33 +245,65 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         """
         with self._finished_sql():
             creation = self._creation(model)
+        table = self.quote_name(model._meta.db_table)
+        if table in self._waiting:
+            self._send_waiting()
         self._send_additions()
-        self._let_wait(self.quote_name(model._meta.db_table), creation)
+        self._let_wait(table, creation)
+        if any(
+            not self._tables.get(name.lower())
+            and self.quote_name(name) not in self._waiting
+            for name in self._targets(model)
+        ):
+            self._record_late()
         for field in model._meta.local_many_to_many:
             if field.remote_field.through._meta.auto_created:
                 self.create_model(field.remote_field.through)
 
+    def _record_late(self) -> None:
+        # A migration counts as applied after __exit__() if something is deferred,
+        # else before: too early if that may raise an error.
+        self.deferred_sql.append(None)
+
     def _let_wait(self, table: str, waiting: _Waiting) -> None:
-        if self.collect_sql or self.connection.in_atomic_block:
+        if self.collect_sql or self.connection.in_atomic_block or not self._entered:
             # In a transaction Django refuses it.
             self._send(waiting)
+            if not self.collect_sql:
+                return
         elif not self._waiting:
             # So that the first CHECK that is added need not ask the server.
             _ = self.connection.features.supports_table_check_constraints
-            self.connection.before_use = self._send_waiting
+            # Another editor's waiting ends here.
+            self.connection.ensure_connection()
+            # Of this connection alone, and no longer than something waits.
+            self.connection.ensure_connection = self._ensure_connection
         self._waiting[table] = waiting
+
+    def _ensure_connection(self) -> None:
+        # Whatever is sent, or begins a transaction, comes by here.
+        if not self._quoting:
+            self._send_waiting()
+        type(self.connection).ensure_connection(self.connection)
 
     def _take_waiting(self) -> Iterable[_Waiting]:
         taken, self._waiting = self._waiting, {}
         if taken and not self.collect_sql:
-            self.connection.before_use = None
+            del self.connection.ensure_connection
         return taken.values()
 
     def _send_waiting(self) -> None:
         for waiting in self._take_waiting():
             # What sqlmigrate prints has it already.
-            if not self.collect_sql:
+            if self.collect_sql:
+                continue
+            try:
                 self._send(waiting)
+            except Exception as error:
+                if isinstance(waiting, _Creation):
+                    self._error = error
+                    self._record_late()
+                raise
 
     def _send_additions(self) -> None:
         if not all(isinstance(w, _Creation) for w in self._waiting.values()):
@@ -280,7 +336,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             and not self.connection.in_atomic_block
             and not KNOWN_ISSUES["alter-several"].affects(self.connection.tidb_version)
         ):
-            clause = _clause(statement)
+            clause = _TOGETHER[statement.template] % statement.parts
         else:
             clause = None
         if clause is None:
@@ -299,7 +355,8 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         waiting.clauses.append(clause)
         if self.collect_sql:
             self.collected_sql[waiting.position] = f"{waiting.sql};"
-            self.collected_sql.append(f"-- In {command}: {clause}")
+            lines = f"In {command}: {clause}".splitlines()
+            self.collected_sql += [f"-- {line}" for line in lines]
         return True
 
     def add_constraint(self, model: type[Model], constraint: Any) -> None:
@@ -333,6 +390,16 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
                 self._tables.update((name, True) for (name,) in cursor.fetchall())
         return [name for name in unknown if not self._tables.get(name.lower())]
 
+    def _targets(self, model: type[Model]) -> dict[str, Field]:
+        """Return the other tables that a model refers to, each with a field."""
+        targets = {
+            field.target_field.model._meta.db_table: field
+            for field in model._meta.local_fields
+            if field.remote_field and getattr(field, "db_constraint", False)
+        }
+        targets.pop(model._meta.db_table, None)
+        return targets
+
     @contextmanager
     def _forward_references(self, model: type[Model]) -> Iterator[None]:
         """
@@ -343,17 +410,11 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         if not self.connection.features.supports_foreign_keys:
             yield
             return
-        table = model._meta.db_table
-        targets = {
-            field.target_field.model._meta.db_table: field
-            for field in model._meta.local_fields
-            if field.remote_field and getattr(field, "db_constraint", False)
-        }
-        targets.pop(table, None)
+        targets = self._targets(model)
         missing = self._missing_tables(targets)
         for name in missing:
             self._check_reference(targets[name])
-            self._awaited[name] = table
+            self._awaited.add(name)
         if not missing:
             yield
         elif self.collect_sql:
@@ -453,7 +514,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         try:
             yield
             self._send_additions()
-        except DatabaseError:
+        except Exception:
             if before := self._guarded.get(table):
                 self._restore(table, before)
             raise
