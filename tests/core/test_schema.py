@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 import pytest
 from django.db import (
@@ -12,7 +13,10 @@ from django.db import (
     models,
     transaction,
 )
+from django.db.backends.ddl_references import Statement, Table
 from django.db.migrations.state import ProjectState
+from django.db.models import F
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Lower
 from django.test.utils import CaptureQueriesContext, isolate_apps
 
@@ -449,6 +453,108 @@ def test_schema_editor_within_another(bay_and_item):
         outer.add_index(Item, models.Index(fields=["bay"], name="more_bay"))
     assert "KEY `more_bay`" in definition("core_item")
     assert "ensure_connection" not in connection.__dict__
+
+
+def test_interleaved_schema_editors(initial):
+    with (
+        connection.schema_editor() as editor,
+        connection.schema_editor(collect_sql=True) as collecting,
+    ):
+        with isolate_apps("tests.core"):
+
+            class Bay(models.Model):
+                class Meta:
+                    app_label = "core"
+
+        editor.create_model(Bay)
+        collecting.add_index(Bay, models.Index(fields=["id"], name="collected"))
+        assert Bay.objects.count() == 0
+
+
+def test_create_model_twice(bay_and_item):
+    Bay, _ = bay_and_item
+    with (
+        pytest.raises(OperationalError, match="already exists"),
+        connection.schema_editor() as editor,
+    ):
+        editor.create_model(Bay)
+        editor.create_model(Bay)
+
+
+def test_schema_editor_that_is_not_entered(bay_and_item):
+    Bay, _ = bay_and_item
+    connection.schema_editor().create_model(Bay)
+    assert "core_bay" in connection.introspection.table_names()
+
+
+def test_statement_with_parameters_for_a_table_that_waits(bay_and_item):
+    Bay, _ = bay_and_item
+    with connection.schema_editor() as editor:
+        editor.create_model(Bay)
+        statement = Statement(
+            "ALTER TABLE %(table)s ADD COLUMN name VARCHAR(9) DEFAULT %%s",
+            table=Table("core_bay", editor.quote_name),
+        )
+        editor.execute(statement, ["x"])
+    assert "`name` varchar(9) DEFAULT 'x'" in definition("core_bay")
+
+
+def test_error_that_a_function_of_a_migration_swallows(initial):
+    def swallow(apps, editor):
+        with suppress(DatabaseError), editor.connection.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM core_item")
+
+    twice = migrations.AddIndex("Item", models.Index(fields=["bay"], name="item_name"))
+    with pytest.raises(OperationalError, match="item_name"):
+        with connection.schema_editor() as editor:
+            initial(editor, twice, migrations.RunPython(swallow, atomic=False))
+            # So that Django does not take the migration as applied before.
+            assert editor.deferred_sql
+
+
+@pytest.mark.works("foreign-key")
+def test_forward_reference_that_is_gone(bay_and_item):
+    _, Item = bay_and_item
+    with connection.schema_editor() as editor:
+        editor.create_model(Item)
+        assert editor.deferred_sql
+        editor.delete_model(Item)
+
+
+def test_sqlmigrate_of_clauses_with_line_breaks(bay_and_item):
+    Bay, _ = bay_and_item
+    condition = models.Q(id__gt=RawSQL("1\n+\n1", []))
+    with connection.schema_editor(collect_sql=True) as editor:
+        editor.create_model(Bay)
+        index = models.Index(F("id") + RawSQL("1\n+\n1", []), name="bay_lines")
+        editor.add_index(Bay, index)
+        if connection.features.supports_table_check_constraints:
+            editor.add_constraint(
+                Bay, models.CheckConstraint(**{check: condition}, name="bay_check")
+            )
+    for line in editor.collected_sql[1:]:
+        assert re.fullmatch("--.*", line)
+
+
+def test_unique_together_that_cannot_be_written(created):
+    class Tag(models.Model):
+        x = models.IntegerField()
+        y = models.IntegerField(db_column="y%")
+        z = models.IntegerField()
+
+        class Meta:
+            app_label = "core"
+            unique_together = [("x", "z")]
+
+    created(Tag)
+    before = definition("core_tag")
+    # Django sends percent signs of names as they are, with parameters.
+    with (
+        pytest.raises((TypeError, ValueError, DatabaseError)),
+        connection.schema_editor() as editor,
+    ):
+        editor.alter_unique_together(Tag, {("x", "z")}, {("x", "y")})
+    assert definition("core_tag") == before
 
 
 def test_an_error_in_a_migration_leaves_no_table(bay_and_item):
