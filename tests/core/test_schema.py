@@ -505,11 +505,13 @@ def test_error_that_a_function_of_a_migration_swallows(initial):
             cursor.execute("SELECT 1 FROM core_item")
 
     twice = migrations.AddIndex("Item", models.Index(fields=["bay"], name="item_name"))
-    with pytest.raises(OperationalError, match="item_name"):
-        with connection.schema_editor() as editor:
-            initial(editor, twice, migrations.RunPython(swallow, atomic=False))
-            # So that Django does not take the migration as applied before.
-            assert editor.deferred_sql
+    with (
+        pytest.raises(OperationalError, match="item_name"),
+        connection.schema_editor() as editor,
+    ):
+        initial(editor, twice, migrations.RunPython(swallow, atomic=False))
+        # So that Django does not take the migration as applied before.
+        assert editor.deferred_sql
 
 
 @pytest.mark.works("foreign-key")
