@@ -266,11 +266,12 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         self.deferred_sql.append(None)
 
     def _let_wait(self, table: str, waiting: _Waiting) -> None:
-        if self.collect_sql or self.connection.in_atomic_block or not self._entered:
+        if self.collect_sql:
+            self._send(waiting)
+        elif self.connection.in_atomic_block or not self._entered:
             # In a transaction Django refuses it.
             self._send(waiting)
-            if not self.collect_sql:
-                return
+            return
         elif not self._waiting:
             # So that the first CHECK that is added need not ask the server.
             _ = self.connection.features.supports_table_check_constraints
@@ -515,6 +516,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             yield
             self._send_additions()
         except Exception:
+            # Of any kind: SQL that cannot be put together is no DatabaseError.
             if before := self._guarded.get(table):
                 self._restore(table, before)
             raise
