@@ -146,6 +146,13 @@ PROBES = {
         "CREATE TABLE p (id INT PRIMARY KEY)",
         "CREATE TABLE c (id INT, p INT, FOREIGN KEY (p) REFERENCES p (id))",
     ),
+    "foreign-key-database": answers(
+        "SELECT referenced_table_schema = 'elsewhere' "
+        "FROM information_schema.key_column_usage "
+        "WHERE table_schema = DATABASE() AND column_name = 'p'",
+        "SET foreign_key_checks = 0",
+        "CREATE TABLE c (p INT, FOREIGN KEY (p) REFERENCES elsewhere.p (id))",
+    ),
     "check-constraint": refuses_row(
         "INSERT INTO t VALUES (-1)", "CREATE TABLE t (id INT, CHECK (id > 0))"
     ),
@@ -296,11 +303,29 @@ def test_check_constraints_with_the_variable_on(cursor):
         with connection.schema_editor():
             assert connection.features.supports_table_check_constraints
         assert PROBES["check-constraint"](cursor)
-        if connection.features.can_introspect_check_constraints:
-            found = connection.introspection.get_constraints(cursor, "t")
-            assert [c["columns"] for c in found.values() if c["check"]] == [["id"]]
+        found = connection.introspection.get_constraints(cursor, "t")
+        assert [c["columns"] for c in found.values() if c["check"]] == [["id"]]
     finally:
         cursor.execute("SET GLOBAL tidb_enable_check_constraint = OFF")
     with connection.schema_editor():
         assert not connection.features.supports_table_check_constraints
     assert not connection.features.supports_table_check_constraints
+
+
+def test_foreign_keys_to_another_database_are_left_out(cursor):
+    cursor.execute("SET foreign_key_checks = 0")
+    cursor.execute(
+        "CREATE TABLE c (a INT, b INT, CONSTRAINT x FOREIGN KEY (a) REFERENCES "
+        "elsewhere.p (id), CONSTRAINT y FOREIGN KEY (b) REFERENCES p (id))"
+    )
+    introspection = connection.introspection
+    assert introspection.get_relations(cursor, "c") == {"b": ("id", "p")}
+    found = introspection.get_constraints(cursor, "c").items()
+    foreign = [name for name, constraint in found if constraint["foreign_key"]]
+    assert foreign == ["y"]
+
+
+def test_the_case_of_a_table_name_does_not_count(cursor):
+    cursor.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    (field,) = connection.introspection.get_table_description(cursor, "T")
+    assert (field.name, field.primary_key) == ("id", 1)

@@ -213,7 +213,12 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
     def supports_column_check_constraints(self) -> bool:
         return self.supports_table_check_constraints
 
-    can_introspect_check_constraints = works("check-constraint-tables")
+    @property
+    def can_introspect_check_constraints(self) -> bool:
+        # Before, there are none.
+        # https://docs.pingcap.com/tidb/stable/constraints#check
+        return self.connection.tidb_version >= (7, 2)
+
     # Which expressions, says defaults.py; without the flag not even Now() may
     # be one.
     # https://docs.pingcap.com/tidb/stable/data-type-default-values

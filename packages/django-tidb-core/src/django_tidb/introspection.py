@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import namedtuple
 from typing import Any
 
@@ -10,7 +11,9 @@ from django.db.backends.mysql.introspection import (
 )
 from django.db.backends.mysql.introspection import FieldInfo as MySQLFieldInfo
 
+from .known_issues import KNOWN_ISSUES
 from .plugins import get_plugins
+from .rebuild import TableDefinition, definition_from, quote
 
 __all__ = ["DatabaseIntrospection", "FieldInfo"]
 
@@ -60,7 +63,9 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
             "LEFT JOIN information_schema.statistics s "
             "ON s.table_schema = c.table_schema AND s.table_name = c.table_name "
             "AND s.column_name = c.column_name AND s.index_name = 'PRIMARY' "
-            "WHERE c.table_schema = DATABASE() AND c.table_name = %s",
+            # Before 8.4 only LOWER() ignores case, as names of tables do:
+            # https://github.com/pingcap/tidb/issues/40424
+            "WHERE c.table_schema = DATABASE() AND LOWER(c.table_name) = LOWER(%s)",
             [table_name],
         )
         more = {name: rest for name, *rest in cursor.fetchall()}
@@ -75,24 +80,58 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
             constraint["columns"] = [
                 None if column == "NULL" else column for column in constraint["columns"]
             ]
+        for name in self._foreign_keys_elsewhere(cursor, table_name):
+            # Its index may have the same name, and is there still.
+            if name in constraints:
+                constraints[name]["foreign_key"] = None
         if self.connection.features.can_introspect_check_constraints:
             constraints.update(self._check_constraints(cursor, table_name))
         return constraints
 
+    def get_relations(self, cursor: Any, table_name: str) -> dict[str, Any]:
+        relations: dict[str, Any] = super().get_relations(cursor, table_name)
+        if relations:
+            elsewhere = self._foreign_keys_elsewhere(cursor, table_name)
+            for column in itertools.chain.from_iterable(elsewhere.values()):
+                relations.pop(column, None)
+        return relations
+
+    def _foreign_keys_elsewhere(
+        self, cursor: Any, table_name: str
+    ) -> dict[str, list[str]]:
+        """
+        Return the foreign keys to other databases, which Django leaves out, and
+        their columns, where information_schema does not tell.
+        """
+        if not KNOWN_ISSUES["foreign-key-database"].affects(
+            self.connection.tidb_version
+        ):
+            return {}
+        if (definition := self._definition(cursor, table_name)) is None:
+            return {}
+        cursor.execute("SELECT DATABASE()")
+        (database,) = cursor.fetchone()
+        return definition.within(database).foreign_keys_elsewhere()
+
+    def _definition(self, cursor: Any, table_name: str) -> TableDefinition | None:
+        """Return a table's definition, or None if it is a view."""
+        cursor.execute(
+            f"SHOW CREATE TABLE {self.connection.ops.quote_name(table_name)}"
+        )
+        sql = cursor.fetchone()[1]
+        if sql.startswith("CREATE TABLE "):
+            return definition_from(self.connection, sql)
+        return None
+
     def _check_constraints(self, cursor: Any, table_name: str) -> dict[str, Any]:
+        if not (clauses := self._check_clauses(cursor, table_name)):
+            return {}
         cursor.execute(
             "SELECT column_name FROM information_schema.columns "
-            "WHERE table_schema = DATABASE() AND table_name = %s",
+            "WHERE table_schema = DATABASE() AND LOWER(table_name) = LOWER(%s)",
             [table_name],
         )
         columns = {name for (name,) in cursor.fetchall()}
-        # Django's query reads table_constraints, which lacks them on TiDB.
-        cursor.execute(
-            "SELECT constraint_name, check_clause "
-            "FROM information_schema.tidb_check_constraints "
-            "WHERE constraint_schema = DATABASE() AND table_name = %s",
-            [table_name],
-        )
         return {
             name: {
                 "columns": list(self._parse_constraint_columns(clause, columns)),
@@ -102,8 +141,28 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
                 "check": True,
                 "index": False,
             }
-            for name, clause in cursor.fetchall()
+            for name, clause in clauses
         }
+
+    def _check_clauses(self, cursor: Any, table_name: str) -> list[tuple[str, str]]:
+        # Django's query reads table_constraints, which lacks them on TiDB.
+        if not KNOWN_ISSUES["check-constraint-tables"].affects(
+            self.connection.tidb_version
+        ):
+            cursor.execute(
+                "SELECT constraint_name, check_clause "
+                "FROM information_schema.tidb_check_constraints "
+                "WHERE constraint_schema = DATABASE() "
+                "AND LOWER(table_name) = LOWER(%s)",
+                [table_name],
+            )
+            return list(cursor.fetchall())
+        if (definition := self._definition(cursor, table_name)) is None:
+            return []
+        return [
+            (name, key.removeprefix(f"CONSTRAINT {quote(name)} "))
+            for name, key in definition.checks().items()
+        ]
 
     def django_table_names(
         self, only_existing: bool = False, include_views: bool = True

@@ -183,6 +183,15 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
         concerns=_foreign_keys,
     ),
     KnownIssue(
+        "foreign-key-database",
+        "information_schema does not tell that a foreign key's target is in another "
+        "database.",
+        f"{_ISSUES}/52350",
+        "SHOW CREATE TABLE is read too, so that inspectdb leaves it out.",
+        since=(6, 6),
+        fixed=(8, 2),
+    ),
+    KnownIssue(
         "check-constraint",
         "CHECK constraints are ignored, with a warning from 7.2 on, unless the "
         "global variable tidb_enable_check_constraint is ON.",
@@ -195,7 +204,7 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
         "check-constraint-tables",
         "information_schema does not tell which table a CHECK constraint is of.",
         f"{_DOCS}/information-schema-tidb-check-constraints",
-        "inspectdb and schema changes do not see CHECK constraints.",
+        "They are read from SHOW CREATE TABLE.",
         fixed=(8, 4),
     ),
     KnownIssue(

@@ -148,6 +148,19 @@ class TableDefinition:
         references = f" REFERENCES {quote(target)} ("
         return {_names(key)[0]: key for key in self.keys.values() if references in key}
 
+    def foreign_keys_elsewhere(self) -> dict[str, list[str]]:
+        """
+        Return the foreign keys that name the database of their target, and
+        their columns.
+        """
+        found = {}
+        for key in self.keys.values():
+            columns, _, target = key.partition(" REFERENCES ")
+            if _kind(key) == "FOREIGN KEY" and re.match(rf"{_NAME}\.", target):
+                name, *found_columns = _names(columns)
+                found[name] = found_columns
+        return found
+
     def checks(self) -> dict[str, str]:
         """Return the CHECK constraints by their names."""
         return {name: key for name, key in self.keys.items() if _kind(key) == "CHECK"}
