@@ -63,8 +63,7 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
             "LEFT JOIN information_schema.statistics s "
             "ON s.table_schema = c.table_schema AND s.table_name = c.table_name "
             "AND s.column_name = c.column_name AND s.index_name = 'PRIMARY' "
-            # Before 8.4 only LOWER() ignores case, as names of tables do:
-            # https://github.com/pingcap/tidb/issues/40424
+            # LOWER() for the known issue "table-name-case".
             "WHERE c.table_schema = DATABASE() AND LOWER(c.table_name) = LOWER(%s)",
             [table_name],
         )

@@ -187,9 +187,18 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
         "information_schema does not tell that a foreign key's target is in another "
         "database.",
         f"{_ISSUES}/52350",
-        "SHOW CREATE TABLE is read too, so that inspectdb leaves it out.",
-        since=(6, 6),
+        "SHOW CREATE TABLE is read too, which tells from 6.6 on, so that inspectdb "
+        "leaves such keys out.",
         fixed=(8, 2),
+    ),
+    KnownIssue(
+        "table-name-case",
+        "information_schema finds a table only by the letters that it was created "
+        "with, small or capital, although statements find it by any.",
+        f"{_ISSUES}/40424",
+        "Compared in small letters where columns are looked up, which is enough "
+        "from 6.1 on; before, a db_table has to be written as the table is.",
+        fixed=(8, 5),
     ),
     KnownIssue(
         "check-constraint",
