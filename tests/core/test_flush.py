@@ -85,6 +85,19 @@ def test_only_tables_with_rows_are_emptied():
     ]
 
 
+@pytest.mark.parametrize("reset_sequences", [False, True])
+def test_the_case_of_a_table_name_does_not_count(monkeypatch, reset_sequences):
+    author = Author.objects.create(name="a")
+    Book.objects.create(author=author, title="t")
+    for model in (Author, Book):
+        monkeypatch.setattr(model._meta, "db_table", model._meta.db_table.upper())
+    tables = connection.introspection.django_table_names(only_existing=True)
+    assert {"CORE_AUTHOR", "CORE_BOOK"} < set(tables)
+    flush(tables, reset_sequences=reset_sequences)
+    if reset_sequences:
+        assert Author.objects.create(name="b").pk == 1
+
+
 def test_many_tables(monkeypatch):
     monkeypatch.setattr(operations, "_TABLES_AT_ONCE", 2)
     Event.objects.create(name="e")

@@ -39,7 +39,8 @@ def alter(sql):
 
 
 def tables():
-    return {name for (name,) in run("SHOW TABLES") if name.startswith(("shop", "item"))}
+    names = [name for (name,) in run("SHOW TABLES")]
+    return {name for name in names if name.lower().startswith(("shop", "item"))}
 
 
 @pytest.fixture
@@ -132,6 +133,15 @@ def test_everything_survives(shop, allowed):
     # The ids go on where they were.
     run("INSERT INTO shop (name) VALUES ('c')")
     assert run("SELECT MIN(id) > 9 FROM shop WHERE name = 'c'") == ((1,),)
+
+
+@pytest.mark.works("foreign-key")
+def test_the_case_of_a_table_name_does_not_count(shop, allowed):
+    alter(ADD_STORED.replace("`shop`", "`Shop`"))
+    assert tables() == {"Shop", "item", "item_parent"}
+    with pytest.raises(IntegrityError):
+        run("INSERT INTO item VALUES (2, 8)")
+    run("INSERT INTO item VALUES (2, 9)")
 
 
 @pytest.mark.works("foreign-key")

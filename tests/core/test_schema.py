@@ -587,6 +587,25 @@ def test_forward_reference(bay_and_item, statements):
 
 
 @pytest.mark.works("foreign-key")
+def test_reference_to_a_table_in_other_letters(created):
+    class Parent(models.Model):
+        class Meta:
+            app_label = "core"
+            db_table = "core_other_LETTERS"
+
+    class Child(models.Model):
+        parent = models.ForeignKey(Parent, models.CASCADE)
+
+        class Meta:
+            app_label = "core"
+
+    created(Parent)
+    Parent._meta.db_table = "Core_Other_Letters"
+    created(Child)
+    supported = connection.features.supports_foreign_keys
+    assert any(c["foreign_key"] for c in constraints(Child).values()) == supported
+
+
 def test_forward_reference_that_stays_one(bay_and_item):
     _, Item = bay_and_item
     with (

@@ -148,7 +148,7 @@ def _cannot_alter(
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() "
-            "AND table_name = %s AND tidb_pk_type = 'NONCLUSTERED'",
+            "AND LOWER(table_name) = LOWER(%s) AND tidb_pk_type = 'NONCLUSTERED'",
             [model._meta.db_table],
         )
         if cursor.fetchone():
@@ -200,7 +200,7 @@ def _is_auto_random(connection: Any, table: str) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() "
-            "AND table_name = %s "
+            "AND LOWER(table_name) = LOWER(%s) "
             "AND tidb_row_id_sharding_info LIKE 'PK_AUTO_RANDOM_BITS%%'",
             [table],
         )
@@ -216,7 +216,7 @@ def _is_renamed(
     with schema_editor.connection.cursor() as cursor:
         cursor.execute(
             "SELECT column_name FROM information_schema.columns "
-            "WHERE table_schema = DATABASE() AND table_name = %s "
+            "WHERE table_schema = DATABASE() AND LOWER(table_name) = LOWER(%s) "
             "AND column_name IN (%s, %s)",
             [model._meta.db_table, old_field.column, new_field.column],
         )

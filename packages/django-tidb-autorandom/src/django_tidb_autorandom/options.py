@@ -113,7 +113,7 @@ def read_options(connection: BaseDatabaseWrapper, table: str) -> dict[str, Any]:
         create = _QUOTED.sub("", cursor.fetchone()[1])
         cursor.execute(
             "SELECT tidb_pk_type FROM information_schema.tables "
-            "WHERE table_schema = DATABASE() AND table_name = %s",
+            "WHERE table_schema = DATABASE() AND LOWER(table_name) = LOWER(%s)",
             [table],
         )
         (pk_type,) = cursor.fetchone()

@@ -47,6 +47,16 @@ class FieldType(str):
 
 
 class DatabaseIntrospection(MySQLDatabaseIntrospection):
+    @property
+    def sql_table_name(self) -> str:
+        """
+        What information_schema has of a table, to compare with names in small
+        letters. LOWER() has TiDB 8.5 read about all tables.
+        """
+        if KNOWN_ISSUES["table-name-case"].affects(self.connection.tidb_version):
+            return "LOWER(table_name)"
+        return "table_name"
+
     def get_field_type(self, data_type: int, description: Any) -> Any:
         for plugin in get_plugins():
             if found := plugin.field_type(description, self.connection):
@@ -178,13 +188,13 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
         types = ("BASE TABLE", "VIEW") if include_views else ("BASE TABLE",)
         with self.connection.cursor() as cursor:
             cursor.execute(
-                "SELECT table_name FROM information_schema.tables "
+                "SELECT LOWER(table_name) FROM information_schema.tables "
                 "WHERE table_schema = DATABASE() "
-                "AND table_type IN %s AND table_name IN %s",
-                [types, tuple(map(self.identifier_converter, names))],
+                f"AND table_type IN %s AND {self.sql_table_name} IN %s",
+                [types, [name.lower() for name in names]],
             )
             existing = {name for (name,) in cursor.fetchall()}
-        return [name for name in names if self.identifier_converter(name) in existing]
+        return [name for name in names if name.lower() in existing]
 
     def sequence_list(self) -> list[dict[str, str]]:
         """
@@ -196,9 +206,9 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
         with self.connection.cursor() as cursor:
             cursor.execute(
                 "SELECT table_name, column_name FROM information_schema.columns "
-                "WHERE table_schema = DATABASE() AND table_name IN %s "
+                f"WHERE table_schema = DATABASE() AND {self.sql_table_name} IN %s "
                 "AND extra LIKE '%%auto_increment%%' ORDER BY table_name",
-                [tuple(names)],
+                [[name.lower() for name in names]],
             )
             return [
                 {"table": table, "column": column}

@@ -196,8 +196,8 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
         "information_schema finds a table only by the letters that it was created "
         "with, small or capital, although statements find it by any.",
         f"{_ISSUES}/40424",
-        "Compared in small letters where columns are looked up, which is enough "
-        "from 6.1 on; before, a db_table has to be written as the table is.",
+        "The backend compares in small letters. Before 6.1 inspectdb takes only the "
+        "letters that the table was created with.",
         fixed=(8, 5),
     ),
     KnownIssue(

@@ -211,16 +211,17 @@ class DatabaseOperations(MySQLDatabaseOperations):
             # the cluster; it is NULL for tables without AUTO_INCREMENT.
             # https://docs.pingcap.com/tidb/stable/information-schema-tables
             cursor.execute(
-                "SELECT table_name FROM information_schema.tables "
-                "WHERE table_schema = DATABASE() AND table_name IN %s "
+                "SELECT LOWER(table_name) FROM information_schema.tables "
+                "WHERE table_schema = DATABASE() AND "
+                f"{self.connection.introspection.sql_table_name} IN %s "
                 "AND auto_increment IS NOT NULL",
-                [batch],
+                [[table.lower() for table in batch]],
             )
             existing = {name for (name,) in cursor.fetchall()}
             found += [
                 table
                 for table in batch
-                if table in existing and self._has_moved(cursor, table)
+                if table.lower() in existing and self._has_moved(cursor, table)
             ]
         return found
 
@@ -275,7 +276,7 @@ class DatabaseOperations(MySQLDatabaseOperations):
         """Return the greatest number that a row has; None without rows."""
         cursor.execute(
             "SELECT tidb_pk_type FROM information_schema.tables "
-            "WHERE table_schema = DATABASE() AND table_name = %s",
+            "WHERE table_schema = DATABASE() AND LOWER(table_name) = LOWER(%s)",
             [table],
         )
         columns = [self.quote_name(column)]

@@ -372,8 +372,9 @@ class _Tables:
             name
             for (name,) in self.fetch(
                 "SELECT LOWER(table_name) FROM information_schema.tables "
-                "WHERE table_schema = DATABASE() AND table_name IN %s",
-                [names],
+                "WHERE table_schema = DATABASE() "
+                f"AND {self.connection.introspection.sql_table_name} IN %s",
+                [[name.lower() for name in names]],
             )
         }
         return {name for name in names if name.lower() in found}
@@ -388,7 +389,8 @@ class _Tables:
             for (name,) in self.fetch(
                 "SELECT DISTINCT table_name FROM information_schema.key_column_usage "
                 "WHERE table_schema = DATABASE() AND "
-                "referenced_table_schema = DATABASE() AND referenced_table_name = %s",
+                "referenced_table_schema = DATABASE() AND "
+                "LOWER(referenced_table_name) = LOWER(%s)",
                 [target],
             )
         ]
@@ -575,7 +577,7 @@ def _create(tables: _Tables, old: TableDefinition, new: TableDefinition) -> None
             )
     for (replicas,) in tables.fetch(
         "SELECT replica_count FROM information_schema.tiflash_replica "
-        "WHERE table_schema = DATABASE() AND table_name = %s",
+        "WHERE table_schema = DATABASE() AND LOWER(table_name) = LOWER(%s)",
         [tables.table],
     ):
         tables.run(f"ALTER TABLE {quote(tables.new)} SET TIFLASH REPLICA {replicas:d}")

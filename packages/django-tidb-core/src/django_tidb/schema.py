@@ -161,8 +161,9 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             cursor.execute(
                 "SELECT table_name, referenced_table_name "
                 "FROM information_schema.key_column_usage "
-                "WHERE table_schema = DATABASE() AND referenced_table_name IN %s",
-                [missing],
+                "WHERE table_schema = DATABASE() "
+                "AND LOWER(referenced_table_name) IN %s",
+                [[name.lower() for name in missing]],
             )
             for table, name in cursor.fetchall():
                 raise OperationalError(
@@ -385,8 +386,9 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             with self.connection.cursor() as cursor:
                 cursor.execute(
                     "SELECT LOWER(table_name) FROM information_schema.tables "
-                    "WHERE table_schema = DATABASE() AND table_name IN %s",
-                    [unknown],
+                    "WHERE table_schema = DATABASE() "
+                    f"AND {self.connection.introspection.sql_table_name} IN %s",
+                    [[name.lower() for name in unknown]],
                 )
                 self._tables.update((name, True) for (name,) in cursor.fetchall())
         return [name for name in unknown if not self._tables.get(name.lower())]
