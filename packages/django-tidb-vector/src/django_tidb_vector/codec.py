@@ -7,13 +7,20 @@ https://docs.pingcap.com/tidb/stable/vector-search-data-types
 from __future__ import annotations
 
 import functools
+import math
 import struct
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import orjson
+
+try:
+    import simdjson
+except ImportError:  # where there are no wheels of it
+    simdjson = None  # type: ignore[assignment]
 
 __all__ = ["Vector", "decode", "encode", "numbers", "parse", "preview", "to_vector"]
 
@@ -31,9 +38,30 @@ _ODD_TEXT, _ODD_LONGER_TEXT = "7.038531e-26", "7.0385307e-26"
 # The server writes no exponents.
 _ODD_DIGITS = "00000000007038531"
 _ODD_DOUBLE = float(_ODD_TEXT)
+# How it writes this number and all that are smaller.
+_TINY = "0." + 25 * "0"
+_LARGEST = float(np.finfo(np.float32).max)
+
+# From so many characters on simdjson is the faster one, and below so many
+# numbers numpy is.
+_LONG = 600
+_FEW = 16
 
 # What struct raises, and for integers of more than 1024 bits.
 _TOO_LARGE = (OverflowError, struct.error)
+
+
+class _Local(threading.local):
+    """
+    A parser for each thread. It keeps the memory that it needed, some 15 times
+    the longest text; a new one for each text would have the system clear it.
+    """
+
+    def __init__(self) -> None:
+        self.parser: Any = None if simdjson is None else simdjson.Parser()
+
+
+_local = _Local()
 
 
 def to_vector(value: Any, dimensions: int | None = None) -> Vector:
@@ -102,13 +130,13 @@ def _pack(value: Sequence[Any]) -> Vector:
     # Some four times as fast as numpy's conversion of a list, and as exact:
     # either rounds Python's double once.
     vector = np.empty(len(value), np.float32)
-    _floats(len(value)).pack_into(vector.data, 0, *value)
+    _packer(len(value))(vector, 0, *value)
     return vector
 
 
 @functools.lru_cache(maxsize=64)
-def _floats(size: int) -> struct.Struct:
-    return struct.Struct(f"={size}f")
+def _packer(size: int) -> Callable[..., None]:
+    return struct.Struct(f"={size}f").pack_into
 
 
 def _not_finite(index: int, element: object) -> ValueError:
@@ -140,29 +168,56 @@ def decode(text: str | bytes) -> Vector:
     Raises ValueError if `text` is not a list of numbers that are finite in
     single precision.
     """
+    if isinstance(text, bytes):
+        # The drivers give str. What is not ASCII is refused in any encoding.
+        text = text.decode("latin-1")
+    if len(text) >= _LONG and (vector := _decode_long(text)) is not None:
+        return vector
     try:
         value = orjson.loads(text)
-        if isinstance(value, list) and value:
-            vector = _pack(value)
-            # A lone "-0" is an integer without a sign.
-            if not vector.all() and (signed := _with_signed_zeros(text)) is not None:
-                vector = _pack(orjson.loads(signed))
-            odd = _ODD_DIGITS.encode() if isinstance(text, bytes) else _ODD_DIGITS
-            if odd in text:  # type: ignore[operator]
+        if type(value) is list and value:
+            if "e" in text and bool in map(type, value):
+                raise TypeError  # true and false would become numbers
+            if "-0," in text or "-0]" in text:
+                # For JSON that is an integer, which has no sign.
+                value = [float(number) for number in text.strip()[1:-1].split(",")]
+            # numpy is the faster one for a few, but would take texts and None,
+            # and overflow; hypot() does not.
+            if len(value) < _FEW and math.hypot(*value) < _LARGEST:
+                vector = np.array(value, np.float32)
+            else:
+                vector = _pack(value)
+            if _ODD_DIGITS in text:
                 for index, number in enumerate(value):
                     if abs(number) == _ODD_DOUBLE:
                         vector[index] = np.copysign(_ODD, number)
             return vector
-    except (orjson.JSONDecodeError, *_TOO_LARGE):
+    except (TypeError, ValueError, *_TOO_LARGE):
         pass
     raise ValueError(f"{_shorten(text)} is not a vector, as in [1, 2.5, -3]")
 
 
-def _with_signed_zeros(text: str | bytes) -> str | None:
-    if isinstance(text, bytes):
-        text = text.decode()
-    signed = text.replace("-0,", "-0.0,").replace("-0]", "-0.0]")
-    return None if signed == text else signed
+def _decode_long(text: str) -> Vector | None:
+    """Return what decode() does, or None if anything about `text` is unusual."""
+    # simdjson makes one list of nested ones.
+    if simdjson is None or text.rfind("[") != 0:
+        return None
+    try:
+        buffer = _local.parser.parse(text).as_buffer(of_type="d")
+    except (RuntimeError, TypeError, ValueError):
+        # Also for integers of more than 64 bits, and for a parser at work, which
+        # a signal handler may find.
+        return None
+    doubles = np.frombuffer(buffer)
+    if not doubles.size:
+        return None
+    sizes = np.abs(doubles)
+    if sizes.max() > _LARGEST:
+        return None
+    # A search of the text takes long, and most vectors have no such numbers.
+    if sizes.min() <= _ODD_DOUBLE and ("-0," in text or "-0]" in text or _TINY in text):
+        return None
+    return doubles.astype(np.float32)
 
 
 def parse(text: str | bytes, dimensions: int | None = None) -> Vector:
