@@ -40,6 +40,10 @@ for _connector in (Combinable.ADD, Combinable.SUB):
     register_combinable_fields(VectorField, _connector, VectorField, VectorField)
 
 
+# Fields take a while to make.
+_ANY_VECTOR = VectorField()
+
+
 class VectorValue(Value):
     """
     A vector, any that :class:`.VectorField` takes, where Django wants an
@@ -49,7 +53,7 @@ class VectorValue(Value):
 
     def __init__(self, vector: Any, output_field: Any = None) -> None:
         # As text, for an expression has to be hashable and comparable.
-        field = output_field or VectorField()
+        field = output_field or _ANY_VECTOR
         super().__init__(field.get_prep_value(vector), output_field=field)
         # Django compares expressions by these, array elements one by one.
         options = {} if output_field is None else {"output_field": output_field}
