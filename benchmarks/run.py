@@ -69,7 +69,7 @@ def installed(python: Path) -> dict[str, str]:
         check=True,
         stdout=subprocess.PIPE,
     ).stdout
-    names = ("django", "mysqlclient", "numpy", "orjson", "pgvector")
+    names = ("django", "mysqlclient", "numpy", "orjson", "pgvector", "pysimdjson")
     version = subprocess.run(
         [python, "-c", "import platform; print(platform.python_version())"],
         check=True,
