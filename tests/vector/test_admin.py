@@ -121,6 +121,19 @@ def test_clear(browser, item):
     assert item.embedding.tobytes() == VECTOR.tobytes()
 
 
+def test_what_is_there_survives_a_bad_paste(browser, item):
+    url = f"/editing/vector/item/{item.pk}/change/"
+    data = posted(browser.get(url).context["adminform"].form.as_p())
+    response = browser.post(url, {**data, "other": "[oops <"})
+    assert "Enter a valid vector" in response.content.decode()
+    text = response.context["adminform"].form.as_p()
+    assert "[oops &lt;</textarea>" in text
+    again = posted(text)
+    assert browser.post(url, {**again, "other": ""}).status_code == 302
+    item.refresh_from_db()
+    assert item.other.tobytes() == LONG.tobytes()
+
+
 def test_required():
     class Form(forms.Form):
         vector = VectorFormField(dimensions=1536)

@@ -5,6 +5,8 @@ import gc
 import json
 import struct
 import threading
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -245,6 +247,24 @@ def test_parse_says_which_element_is_wrong():
         parse("1, 2")
 
 
+class Array:
+    """What numpy makes an array of, and nothing else does."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __array__(self, dtype=None, copy=None):
+        if isinstance(self.value, Exception):
+            raise self.value
+        return np.array(self.value, dtype)
+
+
+def test_other_numbers():
+    assert to_vector([Decimal("0.5"), Fraction(1, 4)]).tolist() == [0.5, 0.25]
+    assert to_vector(Array([1, 2])).tolist() == [1, 2]
+    assert to_vector(np.ma.array([1, 2])).tolist() == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -260,6 +280,12 @@ def test_parse_says_which_element_is_wrong():
         (np.array([[1, 2], [3, 4]]), r"shape \(2, 2\)"),
         (5, r"shape \(\)"),
         ([1, True], "element 1 is True, which is not a real number"),
+        (Array([1, float("nan")]), "element 1 is .*nan"),
+        (Array(RuntimeError("elsewhere")), "no array can be made of it: elsewhere"),
+        (np.ma.array([1, 2], mask=[0, 1]), "has masked elements"),
+        (np.ones(16384), "a vector has at most 16383 dimensions"),
+        ([1] * 16384, "a vector has at most 16383 dimensions"),
+        ([Decimal("nan")], "element 0 is Decimal"),
         ([1.5, np.bool_(True)], "element 1 is .*True.*, which is not a real number"),
         (np.array([True, False]), "not a sequence of real numbers"),
         ([1j, 2], "element 0 is 1j, which is not a real number"),

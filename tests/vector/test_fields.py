@@ -19,12 +19,13 @@ from django.db import (
     router,
 )
 from django.db.migrations.writer import MigrationWriter
-from django.db.models import F
+from django.db.models import F, Q
 from django.forms import modelform_factory
 from django.test.utils import isolate_apps
 
 from django_tidb.version import TiDBVersion
 from django_tidb_vector import VectorField
+from tests.core.models import check
 
 from .models import Item
 
@@ -72,6 +73,47 @@ def test_full_clean():
     item.embedding = [1, 2]
     with pytest.raises(ValidationError, match="expected 3 dimensions, not 2"):
         item.full_clean()
+
+
+@isolate_apps("tests.vector")
+@pytest.mark.django_db
+def test_full_clean_with_constraints():
+    class Model(models.Model):
+        field = VectorField(dimensions=3)
+        number = models.IntegerField()
+
+        class Meta:
+            app_label = "vector"
+            constraints = [
+                models.CheckConstraint(**{check: Q(number__gt=0)}, name="positive")
+            ]
+
+    vector = np.array([1, 2, 3], np.float32)
+    model = Model(field=vector, number=1)
+    model.full_clean()
+    assert model.field is vector
+    model.number = 0
+    with pytest.raises(ValidationError, match="positive"):
+        model.full_clean()
+    assert model.field is vector
+
+
+def test_default_is_not_shared():
+    field = VectorField(default=[1, 2])
+    field.get_default()[0] = 99
+    assert field.get_default() == [1, 2]
+    assert VectorField(default=(1, 2)).get_default() == (1, 2)
+    assert VectorField().get_default() is None
+
+
+def test_disabled_form_field():
+    form_class = modelform_factory(Item, fields=["embedding"])
+    item = Item(embedding=np.array([1, 2.5, 3], dtype=np.float32))
+    form = form_class({"embedding": "[7, 8, 9]"}, instance=item)
+    form.fields["embedding"].disabled = True
+    assert form.is_valid()
+    assert not form.has_changed()
+    assert form.cleaned_data["embedding"].tolist() == [1, 2.5, 3]
 
 
 def test_model_form():
@@ -359,8 +401,13 @@ def test_db_default(create):
             app_label = "vector"
 
     create(Model)
-    pk = Model.objects.create().pk
-    assert Model.objects.get(pk=pk).embedding.tolist() == [1, 2.5, 3]
+    created = Model.objects.create()
+    assert Model.objects.get(pk=created.pk).embedding.tolist() == [1, 2.5, 3]
+    # What the server has made of it is not known yet.
+    for model in (created, Model()):
+        form_class = modelform_factory(Model, fields=["embedding"])
+        assert 'name="embedding"' in form_class(instance=model).as_p()
+        assert form_class({"embedding": "[1, 2, 4]"}, instance=model).has_changed()
 
 
 @pytest.mark.skipif(django.VERSION < (5, 0), reason="db_default is new in Django 5.0")
@@ -463,11 +510,41 @@ def test_check_keys_of_several_columns():
                 models.Index(fields=["field"], name="one"),
                 models.Index(fields=["number"], name="harmless"),
             ]
-            constraints = [models.UniqueConstraint(fields=["field"], name="two")]
+            constraints = [
+                models.UniqueConstraint(fields=["field"], name="two"),
+                models.UniqueConstraint(F("field").desc(), "number", name="three"),
+            ]
 
+    Model._meta.indexes.append(models.Index(F("field"), name="four"))
     errors = Model._meta.get_field("field").check()
     assert {error.id for error in errors} == {"tidb_vector.E005"}
     assert [error.msg for error in errors] == [
         f"A vector cannot be part of {key}; TiDB has no keys of vectors."
-        for key in ("unique_together", "the constraint 'two'", "the index 'one'")
+        for key in (
+            "unique_together",
+            "the constraint 'two'",
+            "the constraint 'three'",
+            "the index 'one'",
+            "the index 'four'",
+        )
     ]
+
+
+@pytest.mark.parametrize("option", ["default", "db_default"])
+@pytest.mark.parametrize("value", [[1, 2], [1, 2, float("nan")], "[1"])
+@isolate_apps("tests.vector")
+def test_check_defaults(option, value):
+    if option == "db_default" and django.VERSION < (5, 0):
+        pytest.skip("db_default is new in Django 5.0")
+
+    class Model(models.Model):
+        field = VectorField(dimensions=3, **{option: value})
+        right = VectorField(dimensions=3, **{option: [1, 2, 3]})
+
+        class Meta:
+            app_label = "vector"
+
+    (error,) = Model._meta.get_field("field").check(databases=["default"])
+    assert Model._meta.get_field("right").check(databases=["default"]) == []
+    assert error.id == "tidb_vector.E009"
+    assert error.msg.startswith(f"The {option} does not fit. vector.Model.field: ")

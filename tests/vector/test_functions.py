@@ -240,3 +240,8 @@ def test_greatest_and_least_vectors():
     result = Item.objects.aggregate(least=Min("embedding"), most=Max("embedding"))
     assert result["least"].tolist() == [0, 9, 9]
     assert result["most"].tolist() == [1, 2, 4]
+
+
+def test_a_column_as_second_argument_is_an_f():
+    with pytest.raises(ValueError, match=r"'other' is not a v.*write F\('other'\)"):
+        L2Distance("embedding", "other")

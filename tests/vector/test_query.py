@@ -3,8 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from django.core.exceptions import FieldError
+from django.db import connections
 
-from django_tidb_vector import L2Distance, NegativeInnerProduct
+from django_tidb_vector import (
+    CosineDistance,
+    L1Distance,
+    L2Distance,
+    NegativeInnerProduct,
+    VectorIndex,
+)
 
 from .models import Item
 
@@ -74,9 +81,36 @@ def test_filters_come_after_the_candidates(norms, metric):
         "embedding", TARGET, k=4, metric=metric, candidates=10
     )
     plan = with_index.explain()
-    # The inner search has neither a filter nor a join below it.
     assert "TopN" in plan
     assert "count:10" in plan
+
+
+@pytest.mark.parametrize(
+    "metric", [CosineDistance, L1Distance, L2Distance, NegativeInnerProduct]
+)
+def test_rows_without_a_distance_are_no_candidates(norms, metric):
+    # The server has NULL before all distances.
+    Item.objects.bulk_create(Item() for _ in range(20))
+    arguments = {"metric": metric, "k": 3}
+    found = Item.objects.nearest("embedding", TARGET, candidates=5, **arguments)
+    exact = Item.objects.nearest("embedding", TARGET, **arguments)
+    assert [item.pk for item in found] == [item.pk for item in exact]
+
+
+def test_an_index_is_asked_for_nothing_but_the_nearest(monkeypatch):
+    indexes = [VectorIndex(CosineDistance("embedding"), name="near")]
+    monkeypatch.setattr(Item._meta, "indexes", indexes)
+
+    def inner(metric):
+        found = Item.objects.nearest("embedding", TARGET, metric=metric, candidates=10)
+        return str(found.query).partition(" IN (")[2].rpartition(")")[0]
+
+    assert " WHERE " not in inner(CosineDistance).partition(" LIMIT 10")[0]
+    assert " WHERE " in inner(L2Distance).partition(" LIMIT 10")[0]
+    options = {"skip_vector_indexes_without_tiflash": True}
+    backend = type(connections["default"])
+    monkeypatch.setattr(backend, "tidb_options", options)
+    assert " WHERE " in inner(CosineDistance).partition(" LIMIT 10")[0]
 
 
 def test_name_of_the_distance_and_hybrid(norms):
@@ -87,10 +121,11 @@ def test_name_of_the_distance_and_hybrid(norms):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"k": 0}, "k is 0; it must be 1 or more"),
-        ({"k": None}, "k is None; it must be 1 or more"),
-        ({"candidates": True}, "candidates is True; it must be 1 or more"),
+        ({"k": 0}, "k is 0; it must be an integer of 1 or more"),
+        ({"k": None}, "k is None; it must be an integer of 1 or more"),
+        ({"candidates": True}, "candidates is True; it must be an integer of 1 or"),
         ({"candidates": 3}, "candidates is 3; it must be 10, as k is, or more"),
+        ({"max_distance": float("nan")}, "max_distance is nan; it must be finite"),
     ],
 )
 def test_bad_numbers(arguments, message):
@@ -103,3 +138,7 @@ def test_bad_vector_and_field():
         Item.objects.nearest("embedding", [1, 2])
     with pytest.raises(FieldError, match=r"vector\.Item\.id is a BigAutoField"):
         Item.objects.nearest("id", [1, 2])
+    with pytest.raises(ValueError, match="vector is None"):
+        Item.objects.nearest("embedding", None)
+    with pytest.raises(TypeError, match="metric is 'cosine'; it must be a class"):
+        Item.objects.nearest("embedding", TARGET, metric="cosine")

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 
+import django
 import numpy as np
 import pytest
+from django.db.models import Value
 from rest_framework import serializers
 from rest_framework.renderers import JSONRenderer
 
@@ -66,3 +68,9 @@ def test_field_of_a_plain_serializer():
     assert vector.tolist() == [3, 4]
     assert SearchSerializer({"vector": vector}).data == {"vector": [3.0, 4.0]}
     assert not SearchSerializer(data={"vector": None}).is_valid()
+
+
+@pytest.mark.skipif(django.VERSION < (5, 0), reason="db_default is new in Django 5.0")
+def test_a_db_default_that_is_not_known_yet():
+    default = Value("[1,2]")
+    assert VectorSerializerField().to_representation(default) is None

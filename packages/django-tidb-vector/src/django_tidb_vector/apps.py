@@ -15,6 +15,7 @@ class TiDBVectorConfig(AppConfig):
 
         checks.register(check_indexes, checks.Tags.models)
         _serialize_to_xml()
+        _validate_constraints()
         if apps.is_installed("django.contrib.admin"):
             _display_in_admin()
         if apps.is_installed("rest_framework"):
@@ -39,6 +40,40 @@ def _serialize_to_xml() -> None:
 
     with_vectors.with_vectors = True  # type: ignore[attr-defined]
     SimplerXMLGenerator.characters = with_vectors
+
+
+def _validate_constraints() -> None:
+    """
+    Let Django validate the constraints of models that have vectors: from 5.0 on
+    it tests the truth of each value, which is an error.
+    """
+    import numpy as np
+    from django.db.models import Model
+
+    from .fields import VectorField
+    from .functions import VectorValue
+
+    expression_map = getattr(Model, "_get_field_expression_map", None)
+    if expression_map is None or hasattr(expression_map, "with_vectors"):
+        return
+
+    def with_vectors(self: Any, *args: Any, **kwargs: Any) -> Any:
+        vectors = {
+            field: value
+            for field in self._meta.concrete_fields
+            if isinstance(field, VectorField)
+            and isinstance(value := self.__dict__.get(field.attname), np.ndarray)
+        }
+        try:
+            for field, value in vectors.items():
+                self.__dict__[field.attname] = VectorValue(value, field)
+            return expression_map(self, *args, **kwargs)
+        finally:
+            for field, value in vectors.items():
+                self.__dict__[field.attname] = value
+
+    with_vectors.with_vectors = True  # type: ignore[attr-defined]
+    Model._get_field_expression_map = with_vectors
 
 
 def _display_in_admin() -> None:

@@ -11,6 +11,8 @@ import math
 import struct
 import threading
 from collections.abc import Callable, Sequence
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,10 @@ __all__ = ["Vector", "decode", "encode", "numbers", "parse", "preview", "to_vect
 #: An array of one dimension and dtype float32.
 Vector = npt.NDArray[np.float32]
 
-_NUMBERS = (int, float, np.integer, np.floating)
+#: The server's limit.
+MAX_DIMENSIONS = 16383
+
+_NUMBERS = (Real, Decimal)
 _BOOLEANS = (bool, np.bool_)
 
 # The one number, but for its sign, whose shortest text is wrong for whoever
@@ -72,7 +77,7 @@ def to_vector(value: Any, dimensions: int | None = None) -> Vector:
     An array that is one already is returned as it is.
 
     Raises ValueError, saying which element is wrong, unless `value` has one
-    dimension, at least one element (exactly `dimensions`, if given), and all
+    dimension, 1 to 16383 elements (exactly `dimensions`, if given), and all
     elements are numbers that are finite in single precision. Truth values are
     not numbers.
     """
@@ -81,7 +86,7 @@ def to_vector(value: Any, dimensions: int | None = None) -> Vector:
     elif isinstance(value, str | bytes):
         raise ValueError(f"{_shorten(value)} is not a sequence of real numbers")
     else:
-        array = np.asarray(value)
+        array = _from_array(value)
     if array.ndim == 1 and not array.size:
         # The type of nothing says nothing.
         raise ValueError("a vector must have at least one dimension")
@@ -94,6 +99,8 @@ def to_vector(value: Any, dimensions: int | None = None) -> Vector:
         )
     if dimensions is not None and array.size != dimensions:
         raise ValueError(f"expected {dimensions} dimensions, not {array.size}")
+    if array.size > MAX_DIMENSIONS:
+        raise ValueError(f"a vector has at most {MAX_DIMENSIONS} dimensions")
     vector = array
     if array.dtype != np.float32:
         # The values that do not fit become infinite here.
@@ -102,8 +109,21 @@ def to_vector(value: Any, dimensions: int | None = None) -> Vector:
     finite = np.isfinite(vector)
     if not finite.all():
         index = int(finite.argmin())
-        raise _not_finite(index, value[index])
+        element = value[index] if isinstance(value, list | tuple) else array[index]
+        raise _not_finite(index, element)
     return vector
+
+
+def _from_array(value: Any) -> npt.NDArray[Any]:
+    if type(value) is np.ndarray:
+        return value
+    if np.ma.is_masked(value):
+        raise ValueError(f"{_shorten(value)} has masked elements")
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        # As that of a tensor on another device says.
+        raise ValueError(f"no array can be made of it: {error}") from error
 
 
 def _from_numbers(value: Sequence[Any]) -> Vector:
@@ -128,7 +148,7 @@ def _from_numbers(value: Sequence[Any]) -> Vector:
 
 def _pack(value: Sequence[Any]) -> Vector:
     # Some four times as fast as numpy's conversion of a list, and as exact:
-    # either rounds Python's double once.
+    # either rounds Python's double once. (Integers beyond 2**53 become one first.)
     vector = np.empty(len(value), np.float32)
     _packer(len(value))(vector, 0, *value)
     return vector

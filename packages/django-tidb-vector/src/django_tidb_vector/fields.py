@@ -14,13 +14,19 @@ from django.db.models.sql.compiler import SQLInsertCompiler, SQLUpdateCompiler
 
 from django_tidb import is_tidb
 
-from .codec import Vector, decode, encode, numbers, parse, to_vector
+from .codec import (
+    MAX_DIMENSIONS,
+    Vector,
+    decode,
+    encode,
+    numbers,
+    parse,
+    to_vector,
+)
 from .forms import EMPTY_VALUES, VectorFormField
 
 __all__ = ["VectorField"]
 
-# The server's limit.
-MAX_DIMENSIONS = 16383
 MINIMUM_VERSION = (8, 4)
 
 # What the server can compare vectors by; the rest of Django's are for texts.
@@ -54,6 +60,11 @@ class VectorField(models.Field):
     ) -> None:
         self.dimensions = dimensions
         super().__init__(*args, **kwargs)
+
+    def get_default(self) -> Any:
+        # Each row has its own.
+        default = super().get_default()
+        return default.copy() if isinstance(default, list | np.ndarray) else default
 
     def deconstruct(self) -> tuple[str, str, list[Any], dict[str, Any]]:
         name, _, args, kwargs = super().deconstruct()
@@ -149,8 +160,8 @@ class VectorField(models.Field):
         )
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
-        # The other checks ask for the type of the column.
-        if errors := self._check_dimensions():
+        # The other checks ask for the column's type and its default.
+        if errors := [*self._check_dimensions(), *self._check_defaults()]:
             return errors
         return [
             *super().check(**kwargs),
@@ -159,19 +170,35 @@ class VectorField(models.Field):
             *self._check_app(),
         ]
 
-    def _check_dimensions(self) -> list[checks.CheckMessage]:
-        if self.dimensions is None or (
+    def _check_dimensions(self) -> Iterator[checks.CheckMessage]:
+        if self.dimensions is not None and not (
             type(self.dimensions) is int and 1 <= self.dimensions <= MAX_DIMENSIONS
         ):
-            return []
-        return [
-            checks.Error(
+            yield checks.Error(
                 f"'dimensions' is {self.dimensions!r}; it must be None or an integer "
                 f"from 1 to {MAX_DIMENSIONS}.",
                 obj=self,
                 id="tidb_vector.E001",
             )
-        ]
+
+    def _check_defaults(self) -> Iterator[checks.CheckMessage]:
+        for option in ("default", "db_default"):
+            # Django has database defaults from 5.0.
+            value = getattr(self, option, models.NOT_PROVIDED)
+            if (
+                value is models.NOT_PROVIDED
+                or callable(value)
+                or hasattr(value, "resolve_expression")
+            ):
+                continue
+            try:
+                self.get_prep_value(value)
+            except ValueError as error:
+                yield checks.Error(
+                    f"The {option} does not fit. {error}",
+                    obj=self,
+                    id="tidb_vector.E009",
+                )
 
     def _check_keys(self) -> Iterator[checks.CheckMessage]:
         options = [
@@ -195,12 +222,12 @@ class VectorField(models.Field):
             *(("unique_together", names) for names in meta.unique_together),
             *(("index_together", n) for n in getattr(meta, "index_together", ())),
             *(
-                (f"the constraint {constraint.name!r}", constraint.fields)
+                (f"the constraint {constraint.name!r}", _names(constraint))
                 for constraint in meta.constraints
                 if isinstance(constraint, models.UniqueConstraint)
             ),
             *(
-                (f"the index {index.name!r}", [*index.fields, *index.include])
+                (f"the index {index.name!r}", [*_names(index), *index.include])
                 for index in meta.indexes
                 if not getattr(index, "is_vector_index", False)
             ),
@@ -253,6 +280,18 @@ class VectorField(models.Field):
                 id="tidb_vector.W001",
             )
         ]
+
+
+def _names(key: Any) -> list[str]:
+    """Return the fields of an index or a constraint, not those within functions."""
+    expressions = (
+        expression.expression
+        if isinstance(expression, models.expressions.OrderBy)
+        else expression
+        for expression in key.expressions
+    )
+    columns = [e.name for e in expressions if isinstance(e, models.F)]
+    return [*key.fields, *columns]
 
 
 # The lookups that are functions of ours.

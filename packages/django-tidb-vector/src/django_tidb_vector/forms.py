@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 
-from .codec import Vector, encode, parse, preview
+from .codec import Vector, encode, parse, preview, to_vector
 
 __all__ = ["EMPTY_VALUES", "VectorFormField", "VectorWidget"]
 
@@ -32,6 +32,12 @@ EMPTY_VALUES = _EmptyValues(validators.EMPTY_VALUES)
 _IN_FULL = 16
 
 
+class _Typed(str):
+    """What was typed, with the vector that it was to replace, as base64."""
+
+    current: str
+
+
 class VectorWidget(forms.Textarea):
     """
     A text area for JSON. Of a vector with more than 16 dimensions that is there
@@ -43,11 +49,19 @@ class VectorWidget(forms.Textarea):
     def render(
         self, name: str, value: Any, attrs: Any = None, renderer: Any = None
     ) -> SafeString:
+        text = ""
         try:
             vector = parse(self.format_value(value) or "")
         except ValueError:
             # Nothing, or nothing that is right: to be filled in.
             vector = None
+        if (vector is None or vector.size <= _IN_FULL) and isinstance(value, _Typed):
+            # Emptied, it keeps the vector that is there still.
+            text = str(value)
+            try:
+                vector = _from_base64(value.current)
+            except ValueError:
+                vector = None
         if vector is None or vector.size <= _IN_FULL:
             return super().render(name, value, attrs, renderer)
         attrs = {**(attrs or {})}
@@ -63,16 +77,20 @@ class VectorWidget(forms.Textarea):
             name,
             base64.b64encode(vector.astype("<f4").tobytes()).decode(),
             "" if self.is_required else clear,
-            super().render(name, "", attrs, renderer),
+            super().render(name, text, attrs, renderer),
         )
 
     def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
         text = super().value_from_datadict(data, files, name)
         current = data.get(f"{name}-current")
-        if text or not current or f"{name}-clear" in data:
+        if not current or f"{name}-clear" in data:
             return text
+        if text:
+            typed = _Typed(text)
+            typed.current = current
+            return typed
         try:
-            return encode(np.frombuffer(base64.b64decode(current), "<f4"))
+            return encode(_from_base64(current))
         except ValueError:
             # The field says so.
             return current
@@ -81,6 +99,10 @@ class VectorWidget(forms.Textarea):
         return f"{name}-current" not in data and super().value_omitted_from_data(
             data, files, name
         )
+
+
+def _from_base64(text: str) -> Vector:
+    return to_vector(np.frombuffer(base64.b64decode(text), "<f4"))
 
 
 class VectorFormField(forms.CharField):
@@ -94,10 +116,14 @@ class VectorFormField(forms.CharField):
         super().__init__(**kwargs)
 
     def prepare_value(self, value: Any) -> Any:
+        if hasattr(value, "resolve_expression"):
+            # A db_default, whose value is not known yet.
+            return None
         return value if value is None or isinstance(value, str) else encode(value)
 
     def to_python(self, value: Any) -> Vector | None:
-        text = super().to_python(value)
+        # A field that is disabled gets its initial value.
+        text = super().to_python(self.prepare_value(value))
         if not text:
             return None
         try:
@@ -108,6 +134,8 @@ class VectorFormField(forms.CharField):
             ) from error
 
     def has_changed(self, initial: Any, data: Any) -> bool:
+        if self.disabled:
+            return False
         try:
             new = self.to_python(data)
             old = self.to_python(self.prepare_value(initial))

@@ -100,7 +100,14 @@ class Distance(Func):
         if vector is NOT_PROVIDED:
             super().__init__(expression, **extra)
             return
-        if isinstance(vector, str) or not hasattr(vector, "resolve_expression"):
+        if isinstance(vector, str):
+            try:
+                vector = _Argument(vector)
+            except ValueError as error:
+                raise ValueError(
+                    f"{error} For a column write F({vector!r})."
+                ) from error
+        elif not hasattr(vector, "resolve_expression"):
             vector = _Argument(vector)
         super().__init__(_expression(expression), vector, **extra)
         self._constructor_args = ((expression, vector), extra)

@@ -275,6 +275,18 @@ class VectorIndex(Index):
             time.sleep(interval)
 
 
+def has_index(
+    model: type[Model], using: str, column: str, metric: type[Distance]
+) -> bool:
+    """Return whether a database has an index of the model for a search."""
+    return not getattr(connections[using], "tidb_options", {}).get(SKIP_OPTION) and any(
+        isinstance(index, VectorIndex)
+        and index.column == column
+        and type(index.expressions[0]) is metric
+        for index in model._meta.indexes
+    )
+
+
 def _has_tiflash(connection: Any) -> bool:
     with connection.cursor() as cursor:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeVar
 
 from django.core.exceptions import FieldError
@@ -9,6 +10,7 @@ from django.db import models
 
 from .fields import VectorField
 from .functions import CosineDistance, Distance
+from .indexes import has_index
 
 __all__ = ["VectorManager", "VectorQuerySet"]
 
@@ -37,40 +39,64 @@ class VectorQuerySet(models.QuerySet[_Model]):
         The filters of this QuerySet come first, so the answer is exact; the
         server reads all rows that they let through. With `candidates` the
         filters come after: they choose among that many rows, the nearest of
-        the whole table, which the server finds with a vector index if there is
-        one for the metric. Fewer than `k` may be left then, or none.
+        the whole table, which the server finds with a vector index if
+        ``Meta.indexes`` has one for the metric. Fewer than `k` may be left
+        then, or none.
 
-        Raises FieldError if `field` is no VectorField, and ValueError if
-        `vector` does not fit it, or `k` or `candidates` is not an integer of 1
-        or more.
+        Rows without a vector, and those whose distance is NULL, as the cosine's
+        is if either vector has length 0, are left out. As of any QuerySet that
+        has been sliced, no more can be asked of the answer: filter before.
+
+        Raises FieldError if `field` is no VectorField, TypeError if `metric` is
+        no distance, and ValueError if `vector` does not fit, `k` or
+        `candidates` is not an integer of 1 or more, or `max_distance` is not
+        finite.
         """
         found = self.model._meta.get_field(field)
         if not isinstance(found, VectorField):
             raise FieldError(f"{found} is a {type(found).__name__}, not a VectorField.")
+        if not (isinstance(metric, type) and issubclass(metric, Distance)):
+            raise TypeError(
+                f"metric is {metric!r}; it must be a class such as CosineDistance."
+            )
+        if vector is None:
+            raise ValueError("vector is None; nothing is near to that.")
         for name, number in (("k", k), ("candidates", candidates)):
             if (number is not None or name == "k") and (
                 type(number) is not int or number < 1
             ):
-                raise ValueError(f"{name} is {number!r}; it must be 1 or more.")
+                raise ValueError(
+                    f"{name} is {number!r}; it must be an integer of 1 or more."
+                )
+        if max_distance is not None and not math.isfinite(max_distance):
+            raise ValueError(f"max_distance is {max_distance!r}; it must be finite.")
         distance = metric(field, vector)
+
+        def with_distance(rows: Any) -> Any:
+            rows = rows.annotate(**{distance_name: distance})
+            # NULL comes before all distances.
+            if max_distance is not None:
+                return rows.filter(**{f"{distance_name}__lte": max_distance})
+            if issubclass(metric, CosineDistance):
+                return rows.filter(**{f"{distance_name}__isnull": False})
+            if found.null:
+                return rows.filter(**{f"{field}__isnull": False})
+            return rows
+
         rows = self
         if candidates is not None:
             if candidates < k:
                 raise ValueError(
                     f"candidates is {candidates}; it must be {k}, as k is, or more."
                 )
-            # Nothing but ORDER BY distance LIMIT lets the server use the index.
-            inner = self.model._base_manager.using(self.db).order_by(distance)
+            inner = self.model._base_manager.using(self.db)
+            # Nothing but ORDER BY distance LIMIT lets the server use an index,
+            # which has no vectors that are NULL.
+            if not has_index(self.model, self.db, field, metric):
+                inner = with_distance(inner)
+            inner = inner.order_by(distance)
             rows = rows.filter(pk__in=inner.values("pk")[:candidates])
-        rows = rows.annotate(**{distance_name: distance})
-        # NULL comes before all distances.
-        if max_distance is not None:
-            rows = rows.filter(**{f"{distance_name}__lte": max_distance})
-        elif issubclass(metric, CosineDistance):
-            rows = rows.filter(**{f"{distance_name}__isnull": False})
-        elif found.null:
-            rows = rows.filter(**{f"{field}__isnull": False})
-        return rows.order_by(distance_name)[:k]
+        return with_distance(rows).order_by(distance_name)[:k]
 
 
 class VectorManager(models.Manager.from_queryset(VectorQuerySet)):  # type: ignore[misc]

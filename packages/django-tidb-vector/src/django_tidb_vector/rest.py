@@ -43,8 +43,9 @@ class VectorSerializerField(serializers.ModelField):
         except ValidationError as error:
             raise serializers.ValidationError(error.messages, code="invalid") from error
 
-    def to_representation(self, value: Any) -> list[float]:
-        return numbers(value)
+    def to_representation(self, value: Any) -> list[float] | None:
+        # What a db_default has made of it is not known before it is read.
+        return None if hasattr(value, "resolve_expression") else numbers(value)
 
 
 def register() -> None:
