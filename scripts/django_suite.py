@@ -58,6 +58,30 @@ compares the times that parsing takes, without any database: on a machine that i
 busy with other things it fails now and then, and is the one unexpected failure
 wherever the table has one.
 
+TiDB 6.1.1 has neither savepoints nor foreign keys, and Django's tests lean on both:
+a `TestCase` is not rolled back, but flushes all tables, which takes hours for the
+whole suite. Of `schema migrations backends introspection
+inspectdb indexes constraints transactions select_for_update model_fields expressions
+aggregation queries db_functions` on Django 4.2.30 2,697 pass, 346 are
+skipped, 5 fail as listed, and 18 fail otherwise:
+
+- `backends.base…ExecuteWrapperTests` (2) and `queries.test_bulk_update` (5) count
+  statements, and count those of a new connection or of a transaction too, which are
+  outside of the test where a `TestCase` has a transaction.
+- `indexes…test_no_index_for_foreignkey`, `inspectdb…test_same_relations` and
+  `schema…test_alter_field_fk_keeps_index`, `…_fk_to_o2o` look for foreign keys.
+- `migrations.test_operations` (5) changes the type of a primary key, and looks for
+  the same change where it is referred to. Django makes that on databases with foreign
+  keys only: before TiDB 6.6, alter such fields by migrations of their own.
+- `schema…test_remove_field` counts on the index to go with the column, which TiDB
+  6.0 and 6.1 refuse: the backend drops it first.
+- `expressions…test_delta_add` adds to an interval: `SELECT INTERVAL 1 DAY + NOW()` is
+  a syntax error there. The other way round works.
+
+With PyMySQL (`--driver pymysql`) one more fails, in two subtests:
+`backends.mysql.test_schema.SchemaEditorTests.test_quote_value` compares with the
+bytes that mysqlclient makes of values, and PyMySQL makes text.
+
 ## Tests that do not pass
 
 At most 15 in each Django. Those that TiDB refuses are expected failures: the

@@ -177,6 +177,20 @@ def test_remove_fields_with_indexes(created):
     assert [info["columns"] for info in constraints(Note).values()] == [["id"]]
 
 
+def test_sqlmigrate_of_removing_a_field_from_a_table_that_is_gone():
+    with isolate_apps("tests.core"):
+
+        class Gone(models.Model):
+            slug = models.SlugField()
+
+            class Meta:
+                app_label = "core"
+
+    with connection.schema_editor(collect_sql=True) as editor:
+        editor.remove_field(Gone, Gone._meta.get_field("slug"))
+    assert "DROP COLUMN `slug`" in editor.collected_sql[-1]
+
+
 def test_rename_field(created):
     class Tag(models.Model):
         name = models.CharField(max_length=5, default="x")

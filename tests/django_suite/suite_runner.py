@@ -52,6 +52,8 @@ class SuiteRunner(DiscoverRunner):
 
 
 def _versions():
+    # The processes that ran tests have closed the one that they inherited.
+    connection.close()
     with connection.cursor() as cursor:
         cursor.execute("SELECT VERSION(), @@collation_database")
         server, collation = cursor.fetchone()

@@ -783,8 +783,13 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         self.execute(f"ALTER TABLE {table} {modify}", _FINISHED)
 
     def remove_field(self, model: type[Model], field: Field) -> None:
-        if field.column and KNOWN_ISSUES["drop-indexed-column"].affects(
-            self.connection.tidb_version
+        if (
+            field.column
+            and KNOWN_ISSUES["drop-indexed-column"].affects(
+                self.connection.tidb_version
+            )
+            # sqlmigrate may tell of one that is gone.
+            and not self._missing_tables([model._meta.db_table])
         ):
             for name in self._constraint_names(
                 model, [field.column], index=True, primary_key=False
