@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import namedtuple
+from collections.abc import Iterable
 from typing import Any
 
 from django.db.backends.mysql.introspection import (
@@ -172,6 +173,16 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
             (name, key.removeprefix(f"CONSTRAINT {quote(name)} "))
             for name, key in definition.checks().items()
         ]
+
+    def existing(self, names: Iterable[str]) -> set[str]:
+        """Return the names, in small letters, of those tables that exist."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT LOWER(table_name) FROM information_schema.tables "
+                f"WHERE table_schema = DATABASE() AND {self.sql_table_name} IN %s",
+                [[name.lower() for name in names]],
+            )
+            return {name for (name,) in cursor.fetchall()}
 
     def django_table_names(
         self, only_existing: bool = False, include_views: bool = True

@@ -368,15 +368,7 @@ class _Tables:
     def existing(self) -> set[str]:
         """Return which of the three tables exist."""
         names = (self.table, self.new, self.old)
-        found = {
-            name
-            for (name,) in self.fetch(
-                "SELECT LOWER(table_name) FROM information_schema.tables "
-                "WHERE table_schema = DATABASE() "
-                f"AND {self.connection.introspection.sql_table_name} IN %s",
-                [[name.lower() for name in names]],
-            )
-        }
+        found = self.connection.introspection.existing(names)
         return {name for name in names if name.lower() in found}
 
     def definition(self, table: str) -> TableDefinition:

@@ -383,14 +383,8 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
     def _missing_tables(self, names: Iterable[str]) -> list[str]:
         unknown = [name for name in names if not self._tables.get(name.lower())]
         if unknown:
-            with self.connection.cursor() as cursor:
-                cursor.execute(
-                    "SELECT LOWER(table_name) FROM information_schema.tables "
-                    "WHERE table_schema = DATABASE() "
-                    f"AND {self.connection.introspection.sql_table_name} IN %s",
-                    [[name.lower() for name in unknown]],
-                )
-                self._tables.update((name, True) for (name,) in cursor.fetchall())
+            existing = self.connection.introspection.existing(unknown)
+            self._tables.update(dict.fromkeys(existing, True))
         return [name for name in unknown if not self._tables.get(name.lower())]
 
     def _targets(self, model: type[Model]) -> dict[str, Field]:
