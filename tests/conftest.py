@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 from django.db import connections
@@ -17,12 +17,27 @@ ensure_driver()
 import MySQLdb  # noqa: E402
 
 
+def _connect(server):
+    return MySQLdb.connect(
+        host=server.host,
+        port=server.port,
+        user=server.user,
+        password=server.password,
+        charset="utf8mb4",
+        autocommit=True,
+    )
+
+
 @pytest.fixture(scope="session")
 def tidb_server():
     """A running TiDB, which TIDB_HOST and the other variables point to."""
     with running_server() as server:
         before = dict(os.environ)
         os.environ.update(server.environ)
+        if server.log is not None:
+            with closing(_connect(server)) as connection:
+                # As on clusters. Without one, servers before 7 are optimistic.
+                connection.cursor().execute("SET GLOBAL tidb_txn_mode = 'pessimistic'")
         yield server
         os.environ.clear()
         os.environ.update(before)
@@ -49,17 +64,8 @@ def another_server(tidb_server):
 @pytest.fixture(scope="session")
 def tidb(tidb_server):
     """A cursor on the test server, outside of Django."""
-    connection = MySQLdb.connect(
-        host=tidb_server.host,
-        port=tidb_server.port,
-        user=tidb_server.user,
-        password=tidb_server.password,
-        charset="utf8mb4",
-        autocommit=True,
-    )
-    with connection.cursor() as cursor:
+    with closing(_connect(tidb_server)) as connection, connection.cursor() as cursor:
         yield cursor
-    connection.close()
 
 
 @pytest.fixture(scope="session")

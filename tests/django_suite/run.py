@@ -79,6 +79,9 @@ TIDB_CONFIG = """\
 [experimental]
 allow-expression-index = true
 """
+# As on clusters. Without one, servers before 7 are optimistic:
+# https://docs.pingcap.com/tidb/stable/pessimistic-transaction
+TIDB_TRANSACTION_MODE_SQL = "SET GLOBAL tidb_txn_mode = 'pessimistic'"
 # From TiDB 7.2 on:
 # https://docs.pingcap.com/tidb/stable/constraints#check
 TIDB_CHECK_CONSTRAINTS_SQL = "SET GLOBAL tidb_enable_check_constraint = ON"
@@ -299,7 +302,7 @@ def _tidb(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
             "PASSWORD": server.password,
             "OPTIONS": {"rebuild_tables": True, "drop_unsupported_db_defaults": True},
         }
-        set_up: list[str] = []
+        set_up = [TIDB_TRANSACTION_MODE_SQL]
         if arguments.tidb not in WITHOUT_CHECK_CONSTRAINTS:
             set_up.append(TIDB_CHECK_CONSTRAINTS_SQL)
         if arguments.tidb in WITH_SCHEMA_CACHE:
