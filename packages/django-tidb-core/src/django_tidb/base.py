@@ -42,6 +42,7 @@ _VARIABLES = (
     "tidb_allow_remove_auto_inc",
     "tidb_enable_check_constraint",
     "tidb_enable_clustered_index",
+    "tidb_enable_fast_create_table",
     "tidb_enable_noop_functions",
     "tidb_txn_mode",
     "time_zone",

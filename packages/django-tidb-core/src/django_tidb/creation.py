@@ -1,10 +1,11 @@
-"""Copies of the test database, for tests that run in parallel."""
+"""The test database, and its copies for tests that run in parallel."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from typing import Any
 
 from django.db import DatabaseError
@@ -20,8 +21,46 @@ _COUNTERS = re.compile(
 _STRING = r"'(?:[^'\\]|''|\\.)*'"
 _NO_SUCH_TABLE = 1146
 
+# More of them gain little: the server has one step for what has come meanwhile.
+_CONNECTIONS = 32
+
+
+def create_together(connection: Any, statements: Sequence[str]) -> list[str]:
+    """
+    Send CREATE TABLE statements at once, by connections like `connection`, if
+    that is faster; return those that are left, in their order. Raises the first
+    error that the server answers; other tables may exist then.
+    """
+    # Not either if a comment says so.
+    together = [sql for sql in statements if "FOREIGN KEY" not in sql]
+    if len(together) < 2 or not connection.features.creates_tables_together:
+        return list(statements)
+
+    def send(statements: Sequence[str]) -> None:
+        with closing(connection.copy()) as other, other.cursor() as cursor:
+            for sql in statements:
+                cursor.execute(sql)
+
+    count = min(_CONNECTIONS, len(together))
+    with ThreadPoolExecutor(count) as threads:
+        parts = [together[number::count] for number in range(count)]
+        # Where the results are taken, errors are raised.
+        list(threads.map(send, parts))
+    return [sql for sql in statements if "FOREIGN KEY" in sql]
+
 
 class DatabaseCreation(MySQLDatabaseCreation):
+    #: Whether a test database is on its way, which nobody else uses yet.
+    creating = False
+
+    def create_test_db(self, *args: Any, **kwargs: Any) -> str:
+        self.creating = True
+        try:
+            name: str = super().create_test_db(*args, **kwargs)
+        finally:
+            self.creating = False
+        return name
+
     def _clone_test_db(self, suffix: str, verbosity: int, keepdb: bool = False) -> None:
         # The migrations that have come since are not run on a copy.
         if keepdb:
@@ -48,8 +87,9 @@ class DatabaseCreation(MySQLDatabaseCreation):
                 for name in kinds.get("SEQUENCE", ()):
                     target.run(source.definition("SEQUENCE", name))
                 tables = kinds.get("BASE TABLE", [])
-                for name in tables:
-                    target.run(source.table(name).sql(name))
+                definitions = [source.table(name).sql(name) for name in tables]
+                for sql in create_together(connection, definitions):
+                    target.run(sql)
                 # Last, because they tell that the copy is complete.
                 recorded = MigrationRecorder.Migration._meta.db_table
                 for name in sorted(source.not_empty(tables), key=recorded.__eq__):

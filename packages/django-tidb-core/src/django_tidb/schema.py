@@ -16,6 +16,7 @@ from django.db.backends.mysql.schema import (
 )
 from django.db.models import NOT_PROVIDED, Field, Model
 
+from .creation import create_together
 from .defaults import (
     compiled_default,
     default_sql,
@@ -295,17 +296,32 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         return taken.values()
 
     def _send_waiting(self) -> None:
-        for waiting in self._take_waiting():
-            # What sqlmigrate prints has it already.
-            if self.collect_sql:
-                continue
-            try:
-                self._send(waiting)
-            except Exception as error:
-                if isinstance(waiting, _Creation):
-                    self._error = error
-                    self._record_late()
-                raise
+        taken = self._take_waiting()
+        # What sqlmigrate prints has it already.
+        if self.collect_sql:
+            return
+        creations = [w for w in taken if isinstance(w, _Creation)]
+        try:
+            together = self._send_together(creations)
+            for waiting in taken:
+                if waiting not in together:
+                    self._send(waiting)
+        except Exception as error:
+            if creations:
+                self._error = error
+                self._record_late()
+            raise
+
+    def _send_together(self, creations: list[_Creation]) -> set[_Creation]:
+        """Create tables of a new test database at once; return which."""
+        if not self.connection.creation.creating:
+            return set()
+        left = set(create_together(self.connection, [w.sql for w in creations]))
+        together = {waiting for waiting in creations if waiting.sql not in left}
+        for waiting in together:
+            self._tables[waiting.model._meta.db_table.lower()] = True
+            logger.debug("%s; (params %r)", waiting.sql, None)
+        return together
 
     def _send_additions(self) -> None:
         if not all(isinstance(w, _Creation) for w in self._waiting.values()):
