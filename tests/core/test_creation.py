@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.contenttypes.models import ContentType
-from django.db import connections
+from django.db import connections, models
 from django.db.migrations.recorder import MigrationRecorder
-from django.db.utils import IntegrityError
+from django.db.utils import DatabaseError, IntegrityError
+from django.test.utils import CaptureQueriesContext, isolate_apps
 
 from django_tidb.creation import _COUNTERS
 from tests.autorandom.models import Event
@@ -234,3 +235,70 @@ def test_tables_without_rows_are_not_read(clone, django_assert_max_num_queries):
     # The definition of each, and what there is of it anew.
     with django_assert_max_num_queries(before + 40, connection=connection):
         clone()
+
+
+@pytest.fixture
+def shelves(cursor):
+    """Models of tables without foreign keys, and one with two, between them."""
+    with isolate_apps("tests.core"):
+
+        def model(name, **fields):
+            meta = type("Meta", (), {"app_label": "core", "db_table": name})
+            fields |= {"__module__": __name__, "Meta": meta}
+            return type(name, (models.Model,), fields)
+
+        first = model(
+            "first",
+            label=models.CharField(max_length=9, unique=True, db_comment="50% 'off'"),
+        )
+        between = model(
+            "between",
+            first=models.ForeignKey(first, models.CASCADE),
+            last=models.ForeignKey("last", models.CASCADE),
+        )
+        yield [first, between, model("last", depth=models.IntegerField(db_index=True))]
+    drop_shelves(cursor)
+
+
+def drop_shelves(cursor):
+    cursor.execute("SET foreign_key_checks = 0")
+    cursor.execute("DROP TABLE IF EXISTS first, `between`, last")
+    cursor.execute("SET foreign_key_checks = 1")
+
+
+def create(shelves):
+    """Return the statements of this connection, and what the tables are then."""
+    with CaptureQueriesContext(connection) as queries, connection.schema_editor() as e:
+        for model in shelves:
+            e.create_model(model)
+    tables = {}
+    with connection.cursor() as cursor:
+        for model in shelves:
+            cursor.execute(f"SHOW CREATE TABLE `{model._meta.db_table}`")
+            tables[model] = cursor.fetchone()[1]
+        drop_shelves(cursor)
+    sql = [query["sql"] for query in queries.captured_queries]
+    return [line for line in sql if line.startswith("CREATE TABLE")], tables
+
+
+def test_tables_of_a_test_database_are_created_together(shelves, monkeypatch):
+    one_by_one, expected = create(shelves)
+    assert len(one_by_one) == 3
+    monkeypatch.setattr(connection.creation, "creating", True)
+    left, tables = create(shelves)
+    assert tables == expected
+    if not connection.features.creates_tables_together:
+        assert left == one_by_one
+        return
+    (alone,) = left
+    assert alone.startswith("CREATE TABLE `between`")
+
+
+def test_a_table_that_cannot_be_created_with_others(shelves, cursor, monkeypatch):
+    monkeypatch.setattr(connection.creation, "creating", True)
+    cursor.execute("CREATE TABLE first (a INT)")
+    with pytest.raises(DatabaseError, match="first' already exists"):
+        create(shelves)
+    # The connection goes on as before.
+    cursor.execute("SELECT COUNT(*) FROM first")
+    assert cursor.fetchone() == (0,)
