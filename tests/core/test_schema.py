@@ -752,6 +752,40 @@ def test_alter_type_and_null_in_one_statement(created, statements):
     )
 
 
+def test_references_take_the_new_type_of_a_key():
+    key = ("id", models.AutoField(primary_key=True))
+    named = models.OneToOneField("core.Tag", models.CASCADE, primary_key=True)
+    tag = models.ForeignKey("core.Tag", models.CASCADE, null=True)
+    of_named = models.ForeignKey("core.Named", models.CASCADE, null=True)
+    creation = migrations.Migration("creation", "core")
+    creation.operations = [
+        migrations.CreateModel("Tag", [key]),
+        migrations.CreateModel("Named", [("tag", named)]),
+        migrations.CreateModel("Note", [key, ("tag", tag), ("named", of_named)]),
+    ]
+    change = migrations.Migration("change", "core")
+    change.operations = [
+        migrations.AlterField("Tag", "id", models.BigAutoField(primary_key=True))
+    ]
+    state = ProjectState()
+    try:
+        for migration in (creation, change):
+            with connection.schema_editor() as editor:
+                state = migration.apply(state, editor)
+        for table, column, type_ in (
+            ("tag", "id", "bigint"),
+            ("named", "tag_id", "bigint"),
+            ("note", "tag_id", "bigint"),
+            ("note", "named_id", "bigint"),
+            ("note", "id", "int"),
+        ):
+            assert re.search(f"`{column}` {type_}", definition(f"core_{table}"))
+    finally:
+        with connection.schema_editor() as editor:
+            for name in ("note", "named", "tag"):
+                editor.delete_model(state.apps.get_model("core", name))
+
+
 @pytest.mark.works("modify-lossy")
 def test_alteration_that_fails_leaves_the_table_as_it_was(created):
     class Tag(models.Model):

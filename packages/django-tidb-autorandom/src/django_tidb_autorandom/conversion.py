@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import DatabaseError, NotSupportedError, models
-from django.db.backends.base.schema import _related_non_m2m_objects
 from django.db.models import Field, Model
 
 from django_tidb import is_tidb
@@ -90,7 +89,7 @@ def alter_field(
         step = _step(old_field if old else models.BigAutoField(), new_field)
         schema_editor.alter_field(model, old_field, step)
         if not connection.features.supports_foreign_keys:
-            _alter_references(schema_editor, old_field, step)
+            schema_editor.alter_references(old_field, step)
         old_field = step
     try:
         if old:
@@ -174,26 +173,6 @@ def _rebuild_clauses(
     if not isinstance(new_field, BigAutoRandomField):
         return modify
     return f"DROP PRIMARY KEY, ADD PRIMARY KEY ({column}){_CLUSTERED}, {modify}"
-
-
-def _alter_references(schema_editor: Any, old_field: Field, new_field: Field) -> None:
-    # Django does it together with the foreign keys, and where there are none
-    # not at all.
-    for old, new in _related_non_m2m_objects(old_field, new_field):
-        old_params, new_params = (
-            rel.field.db_parameters(connection=schema_editor.connection)
-            for rel in (old, new)
-        )
-        if old_params["type"] != new_params["type"]:
-            schema_editor._alter_field(
-                new.related_model,
-                old.field,
-                new.field,
-                old_params["type"],
-                new_params["type"],
-                old_params,
-                new_params,
-            )
 
 
 def _is_auto_random(connection: Any, table: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import django
 from django.db import DatabaseError, NotSupportedError, OperationalError
+from django.db.backends.base.schema import _related_non_m2m_objects
 from django.db.backends.ddl_references import Statement
 from django.db.backends.mysql.schema import (
     DatabaseSchemaEditor as MySQLDatabaseSchemaEditor,
@@ -758,6 +759,36 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             return
         with self._all_or_nothing(model):
             super().alter_field(model, old_field, new_field, strict)
+
+    def _alter_field(
+        self, model: type[Model], old_field: Field, new_field: Field, *args: Any
+    ) -> None:
+        super()._alter_field(model, old_field, new_field, *args)
+        # Django does it together with the foreign keys, and where there are none
+        # not at all.
+        if not self.connection.features.supports_foreign_keys:
+            self.alter_references(old_field, new_field)
+
+    def alter_references(self, old_field: Field, new_field: Field) -> None:
+        """
+        Give the columns that refer to a field the type that it has now. For
+        plugins that alter a field themselves.
+        """
+        for old, new in _related_non_m2m_objects(old_field, new_field):
+            was, will_be = (
+                rel.field.db_parameters(connection=self.connection)
+                for rel in (old, new)
+            )
+            if was != will_be:
+                super()._alter_field(
+                    new.related_model,
+                    old.field,
+                    new.field,
+                    was["type"],
+                    will_be["type"],
+                    was,
+                    will_be,
+                )
 
     def alter_unique_together(self, model: type[Model], *args: Any) -> None:
         with self._all_or_nothing(model):
