@@ -121,8 +121,29 @@ def test_database() -> None:
         for copy in range(1, copies + 1):
             with spent_on("tear-down of the copies"):
                 creation.destroy_test_db(verbosity=0, suffix=str(copy))
+        copy_definitions(connection.settings_dict["NAME"], copies)
     with spent_on("tear-down, serial"):
         creation.destroy_test_db(name, verbosity=0)
+
+
+def copy_definitions(name: str, copies: int) -> None:
+    """Create the tables of a database again, as fast as a driver can one by one."""
+    connection = raw()
+    with connection.cursor() as cursor:
+        cursor.execute(f"SHOW FULL TABLES FROM {name} WHERE table_type = 'BASE TABLE'")
+        definitions = []
+        for table, _ in cursor.fetchall():
+            cursor.execute(f"SHOW CREATE TABLE {name}.`{table}`")
+            definitions.append(cursor.fetchone()[1])
+        cursor.execute("SET foreign_key_checks = 0")
+        for _ in range(copies):
+            cursor.execute(f"CREATE DATABASE {name}_raw")
+            cursor.execute(f"USE {name}_raw")
+            with spent_on("their empty tables, from the driver"):
+                for sql in definitions:
+                    cursor.execute(sql)
+            cursor.execute(f"DROP DATABASE {name}_raw")
+    connection.close()
 
 
 def flush() -> None:
