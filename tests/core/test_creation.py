@@ -294,6 +294,16 @@ def test_tables_of_a_test_database_are_created_together(shelves, monkeypatch):
     assert alone.startswith("CREATE TABLE `between`")
 
 
+def test_tables_are_created_one_by_one_without_autocommit(shelves, monkeypatch):
+    monkeypatch.setattr(connection.creation, "creating", True)
+    connection.set_autocommit(False)
+    try:
+        left, _ = create(shelves)
+    finally:
+        connection.set_autocommit(True)
+    assert len(left) == 3
+
+
 def test_a_table_that_cannot_be_created_with_others(shelves, cursor, monkeypatch):
     monkeypatch.setattr(connection.creation, "creating", True)
     cursor.execute("CREATE TABLE first (a INT)")

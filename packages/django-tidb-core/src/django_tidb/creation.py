@@ -33,7 +33,12 @@ def create_together(connection: Any, statements: Sequence[str]) -> list[str]:
     """
     # Not either if a comment says so.
     together = [sql for sql in statements if "FOREIGN KEY" not in sql]
-    if len(together) < 2 or not connection.features.creates_tables_together:
+    if (
+        len(together) < 2
+        or not connection.features.creates_tables_together
+        # A transaction that has begun does not see what others create.
+        or not connection.get_autocommit()
+    ):
         return list(statements)
 
     def send(statements: Sequence[str]) -> None:
