@@ -761,12 +761,23 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             super().alter_field(model, old_field, new_field, strict)
 
     def _alter_field(
-        self, model: type[Model], old_field: Field, new_field: Field, *args: Any
+        self,
+        model: type[Model],
+        old_field: Field,
+        new_field: Field,
+        old_type: str,
+        new_type: str,
+        *args: Any,
     ) -> None:
-        super()._alter_field(model, old_field, new_field, *args)
+        super()._alter_field(model, old_field, new_field, old_type, new_type, *args)
         # Django does it together with the foreign keys, and where there are none
         # not at all.
-        if not self.connection.features.supports_foreign_keys:
+        if (
+            not self.connection.features.supports_foreign_keys
+            and old_field.unique
+            and new_field.unique
+            and old_type != new_type
+        ):
             self.alter_references(old_field, new_field)
 
     def alter_references(self, old_field: Field, new_field: Field) -> None:
