@@ -186,10 +186,28 @@ def test_views_and_sequences(cursor, source, clone):
         cursor.execute(f"INSERT INTO `{copy}`.numbered (a) VALUES (1)")
         cursor.execute(f"SELECT n FROM `{copy}`.numbered")
         assert cursor.fetchone() == (5,)
+        # From the copy's own sequence.
+        cursor.execute(f"SELECT NEXTVAL(`{copy}`.seq), NEXTVAL(seq)")
+        assert cursor.fetchone() == (6, 5)
     finally:
         cursor.execute("DROP VIEW v, w")
         cursor.execute("DROP TABLE numbered")
         cursor.execute("DROP SEQUENCE seq")
+
+
+def test_temporary_table(cursor, clone):
+    name = "global_one"
+    cursor.execute(
+        f"CREATE GLOBAL TEMPORARY TABLE {name} (a INT) ON COMMIT DELETE ROWS"
+    )
+    try:
+        copy = clone()
+        cursor.execute(f"SHOW CREATE TABLE `{copy}`.{name}")
+        definition = cursor.fetchone()[1]
+        assert definition.startswith("CREATE GLOBAL TEMPORARY TABLE")
+        assert definition.endswith("ON COMMIT DELETE ROWS")
+    finally:
+        cursor.execute(f"DROP TABLE {name}")
 
 
 def test_collation(cursor, clone):
@@ -284,24 +302,61 @@ def create(shelves):
 def test_tables_of_a_test_database_are_created_together(shelves, monkeypatch):
     one_by_one, expected = create(shelves)
     assert len(one_by_one) == 3
+    others = []
     monkeypatch.setattr(connection.creation, "creating", True)
-    left, tables = create(shelves)
+    monkeypatch.setattr(
+        "django_tidb.creation._connects",
+        lambda other: others.append(other) or other.ensure_connection() is None,
+    )
+    own, tables = create(shelves)
     assert tables == expected
     if not connection.features.creates_tables_together:
-        assert left == one_by_one
+        assert own == one_by_one
+        assert not others
         return
-    (alone,) = left
-    assert alone.startswith("CREATE TABLE `between`")
+    # One to compare the variables, and one to help.
+    assert len(others) == 2
+    assert own[-1].startswith("CREATE TABLE `between`")
+
+
+@pytest.mark.parametrize(
+    ("change", "back"),
+    [
+        ("SESSION tidb_enable_clustered_index = OFF", "ON"),
+        ("GLOBAL max_connections = 1", "0"),
+    ],
+)
+def test_tables_are_created_one_by_one(shelves, cursor, monkeypatch, change, back):
+    monkeypatch.setattr(connection.creation, "creating", True)
+    with connection.schema_editor():
+        if not connection.features.creates_tables_together:
+            pytest.skip("They always are: no accelerated table creation.")
+    cursor.execute(f"SET {change}")
+    try:
+        own, tables = create(shelves)
+    finally:
+        cursor.execute(f"SET {change.partition('=')[0]} = {back}")
+    assert len(own) == 3
+    clustered = all(" CLUSTERED " in sql for sql in tables.values())
+    assert clustered == ("GLOBAL" in change)
+
+
+def test_helpers_need_not_connect(shelves, monkeypatch):
+    answers = iter([True, False])
+    monkeypatch.setattr(connection.creation, "creating", True)
+    monkeypatch.setattr("django_tidb.creation._connects", lambda _: next(answers))
+    own, _ = create(shelves)
+    assert len(own) == 3
 
 
 def test_tables_are_created_one_by_one_without_autocommit(shelves, monkeypatch):
     monkeypatch.setattr(connection.creation, "creating", True)
     connection.set_autocommit(False)
     try:
-        left, _ = create(shelves)
+        own, _ = create(shelves)
     finally:
         connection.set_autocommit(True)
-    assert len(left) == 3
+    assert len(own) == 3
 
 
 def test_a_table_that_cannot_be_created_with_others(shelves, cursor, monkeypatch):

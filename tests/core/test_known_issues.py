@@ -63,6 +63,21 @@ def refuses_row(insert, *statements):
     return probe
 
 
+def with_checks(probe):
+    """Ask with CHECK constraints on, where the server has them."""
+
+    def wrapped(cursor):
+        if connection.tidb_version < (7, 2):
+            return probe(cursor)
+        cursor.execute("SET GLOBAL tidb_enable_check_constraint = ON")
+        try:
+            return probe(cursor)
+        finally:
+            cursor.execute("SET GLOBAL tidb_enable_check_constraint = OFF")
+
+    return wrapped
+
+
 def skip_locked(cursor):
     cursor.execute("CREATE TABLE t (id INT PRIMARY KEY)")
     cursor.execute("INSERT INTO t VALUES (1), (2)")
@@ -168,6 +183,13 @@ PROBES = {
     "alter-several": accepts(TABLE, "ALTER TABLE t ADD COLUMN a INT, ADD COLUMN b INT"),
     "drop-indexed-column": accepts(TABLE, "ALTER TABLE t DROP COLUMN s"),
     "add-column-unique": accepts(TABLE, "ALTER TABLE t ADD COLUMN a INT UNIQUE"),
+    "add-column-check": with_checks(
+        refuses_row(
+            "INSERT INTO t (id, c) VALUES (1, -1)",
+            TABLE,
+            "ALTER TABLE t ADD COLUMN c INT CHECK (c > 0)",
+        )
+    ),
     "add-column-foreign-key": accepts(
         TABLE,
         "CREATE TABLE c (id INT)",

@@ -752,6 +752,65 @@ def test_alter_type_and_null_in_one_statement(created, statements):
     )
 
 
+def test_added_field_has_its_check(created, check_constraints):
+    class Small(models.IntegerField):
+        def db_check(self, connection):
+            return "`size` < 10"
+
+    class Tag(models.Model):
+        class Meta:
+            app_label = "core"
+
+    created(Tag)
+    Tag.objects.create()
+    size = add_field(Tag, "size", Small(default=1))
+    assert ("CHECK ((`size` < 10))" in definition("core_tag")) == check_constraints
+    if not check_constraints:
+        return
+    with pytest.raises(DatabaseError, match="core_tag_size_"), connection.cursor() as c:
+        c.execute("INSERT INTO core_tag (size) VALUES (10)")
+    with connection.schema_editor() as editor:
+        editor.remove_field(Tag, size)
+    assert "size" not in definition("core_tag")
+
+
+@pytest.mark.parametrize("comment", ["100%", "5% off", "%s %(a)s %%", "b\n'%%s"])
+def test_table_comments_with_percent_signs(created, comment):
+    class Tag(models.Model):
+        class Meta:
+            app_label = "core"
+            db_table_comment = "90%"
+
+    created(Tag)
+    with connection.schema_editor() as editor:
+        editor.alter_db_table_comment(Tag, "90%", comment)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT table_comment FROM information_schema.tables "
+            "WHERE table_schema = DATABASE() AND table_name = 'core_tag'"
+        )
+        assert cursor.fetchone() == (comment,)
+
+
+def test_a_column_that_a_generated_one_uses_cannot_be_dropped(created):
+    class Tag(models.Model):
+        name = models.CharField(max_length=9)
+
+        class Meta:
+            app_label = "core"
+
+    created(Tag)
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE core_tag ADD COLUMN low TEXT AS (LOWER(name))")
+    before = definition("core_tag")
+    with (
+        pytest.raises(DatabaseError, match="generated column"),
+        connection.schema_editor() as editor,
+    ):
+        editor.remove_field(Tag, Tag._meta.get_field("name"))
+    assert definition("core_tag") == before
+
+
 def test_references_take_the_new_type_of_a_key():
     key = ("id", models.AutoField(primary_key=True))
     named = models.OneToOneField("core.Tag", models.CASCADE, primary_key=True)

@@ -238,6 +238,12 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
         "The unique index is made in a second statement.",
     ),
     KnownIssue(
+        "add-column-check",
+        "ADD COLUMN ... CHECK adds the column, and ignores the constraint.",
+        f"{_ISSUES}/69651",
+        "The constraint is made in a second statement.",
+    ),
+    KnownIssue(
         "add-column-foreign-key",
         "A column and its foreign key in one ALTER TABLE are refused.",
         f"{_ISSUES}/45474",

@@ -81,6 +81,8 @@ class TableDefinition:
     keys: dict[str, str]
     #: What follows the closing bracket.
     options: str
+    #: What precedes the name.
+    create: str = "CREATE TABLE"
 
     @classmethod
     def parse(cls, sql: str) -> TableDefinition:
@@ -103,8 +105,9 @@ class TableDefinition:
                 # A foreign key and its index have the same name.
                 kind = "FOREIGN KEY " if _kind(part) == "FOREIGN KEY" else ""
                 keys[kind + _names(part)[0]] = part
-        definition = cls(columns, keys, options)
-        if definition._sql(_names(head)[0], keys.values()) != sql:
+        create, _, name = head.partition(" `")
+        definition = cls(columns, keys, options, create)
+        if definition._sql(_names(f"`{name}")[0], keys.values()) != sql:
             raise ValueError(f"This table's definition cannot be read: {sql}")
         return definition
 
@@ -114,20 +117,25 @@ class TableDefinition:
 
     def _sql(self, table: str, keys: Iterable[str]) -> str:
         body = ",\n  ".join((*self.columns.values(), *keys))
-        return f"CREATE TABLE {quote(table)} (\n  {body}\n) {self.options}"
+        return f"{self.create} {quote(table)} (\n  {body}\n) {self.options}"
 
     def within(self, database: str) -> TableDefinition:
         """
         Return the definition without the name of the `database` that its
-        foreign keys are in, which TiDB 7.5 writes.
+        sequences are in, or, as TiDB 7.5 writes it, its foreign keys.
         """
+        sequence = rf"(?i)^([^']* DEFAULT \(?nextval\(){re.escape(quote(database))}\."
+        columns = {
+            name: re.sub(sequence, r"\1", column)
+            for name, column in self.columns.items()
+        }
         keys = {
             name: key.replace(f" REFERENCES {quote(database)}.", " REFERENCES ", 1)
             if _kind(key) == "FOREIGN KEY"
             else key
             for name, key in self.keys.items()
         }
-        return replace(self, keys=keys)
+        return replace(self, columns=columns, keys=keys)
 
     @property
     def clustered_key(self) -> list[str]:
@@ -192,7 +200,26 @@ class TableDefinition:
                 options[match[1]] = int(match[2])
             else:
                 raise ValueError(f"No table is rebuilt for {clause}")
-        return TableDefinition(columns, keys, _with(self.options, columns, options))
+        if gone := self._lost_source(columns):
+            raise ValueError(f"A generated column uses {gone}.")
+        return replace(
+            self,
+            columns=columns,
+            keys=keys,
+            options=_with(self.options, columns, options),
+        )
+
+    def _lost_source(self, columns: dict[str, str]) -> str | None:
+        """Return a column that is not among `columns`, but used by one of them."""
+        return next(
+            (
+                name
+                for name in self.columns.keys() - columns.keys()
+                for column in columns.values()
+                if quote(name) in column.partition(" GENERATED ALWAYS AS ")[2]
+            ),
+            None,
+        )
 
     def has(self, clauses: str) -> bool:
         """Return whether ALTER TABLE with these clauses has been done before."""
@@ -495,7 +522,7 @@ def rebuild(editor: Any, table: str, clauses: str, reason: str) -> None:
     tables = _Tables(editor, table)
     old = tables.definition(table)
     new = old.alter(clauses)
-    about = f"TiDB refuses ALTER TABLE {quote(table)} {clauses}: {reason}"
+    about = f"TiDB refuses ALTER TABLE {quote(table)} {clauses}: {reason.rstrip('.')}."
     if tables.fetch(f"SELECT 1 FROM {quote(table)} LIMIT 1") and not _allowed(
         editor.connection, table
     ):
@@ -557,7 +584,7 @@ def _create(tables: _Tables, old: TableDefinition, new: TableDefinition) -> None
         name: key.replace(quote(name), quote(_interim(name)), 1)
         for name, key in checks.items()
     }
-    planned = TableDefinition(new.columns, {**new.keys, **interim}, new.options)
+    planned = replace(new, keys={**new.keys, **interim})
     tables.run(planned.sql(tables.new))
     # What does not change has to be read as it was written.
     created = tables.definition(tables.new)

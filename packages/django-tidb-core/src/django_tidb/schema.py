@@ -397,6 +397,18 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         self._tables[old_db_table.lower()] = False
         self._tables[new_db_table.lower()] = True
 
+    def alter_db_table_comment(
+        self, model: type[Model], old_db_table_comment: str, new_db_table_comment: str
+    ) -> None:
+        # With parameters, though there are none, percent signs would be wrong.
+        with self._finished_sql():
+            comment = self.quote_value(new_db_table_comment or "")
+        table = self.quote_name(model._meta.db_table)
+        self.execute(
+            self.sql_alter_table_comment % {"table": table, "comment": comment},
+            None,
+        )
+
     def _missing_tables(self, names: Iterable[str]) -> list[str]:
         unknown = [name for name in names if not self._tables.get(name.lower())]
         if unknown:
@@ -576,7 +588,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
                 super().execute(sql, params)
             return
         try:
-            rebuild(self, *found, f"{error.args[1]}.")
+            rebuild(self, *found, error.args[1])
         except ValueError:
             raise error from None
 
@@ -742,8 +754,23 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             ):
                 # A foreign key gets an index unless there is one.
                 statements.insert(0, self._create_unique_sql(model, [field]))
+            if check := field.db_parameters(self.connection)["check"]:
+                statements += self._checks_of_added(model, field, check)
             for statement in statements:
                 self.execute(statement, _FINISHED)
+
+    def _checks_of_added(
+        self, model: type[Model], field: Field, check: str
+    ) -> list[Statement]:
+        if not (
+            self.connection.features.supports_table_check_constraints
+            and KNOWN_ISSUES["add-column-check"].affects(self.connection.tidb_version)
+        ):
+            return []
+        name = self._create_index_name(
+            model._meta.db_table, [field.column], suffix="_check"
+        )
+        return [self._create_check_sql(model, name, check)]
 
     def alter_field(
         self,
