@@ -341,6 +341,10 @@ def test_tables_are_created_one_by_one(shelves, cursor, monkeypatch, change, bac
     assert clustered == ("GLOBAL" in change)
 
 
+def test_a_test_database_is_complete_after_migrate():
+    assert connection.creation.creating is False
+
+
 def test_helpers_need_not_connect(shelves, monkeypatch):
     answers = iter([True, False])
     monkeypatch.setattr(connection.creation, "creating", True)

@@ -13,6 +13,7 @@ from typing import Any
 from django.db import DatabaseError, OperationalError
 from django.db.backends.mysql.creation import DatabaseCreation as MySQLDatabaseCreation
 from django.db.migrations.recorder import MigrationRecorder
+from django.db.models.signals import post_migrate
 
 from .rebuild import TableDefinition, batches, copying, definition_from, quote
 
@@ -103,16 +104,20 @@ def _is_like_others(connection: Any) -> bool:
 
 
 class DatabaseCreation(MySQLDatabaseCreation):
-    #: Whether a test database is on its way, which nobody else uses yet.
+    #: Whether a test database is being filled, which nobody else uses yet.
     creating = False
 
-    def create_test_db(self, *args: Any, **kwargs: Any) -> str:
+    def _create_test_db(self, *args: Any, **kwargs: Any) -> str:
+        name: str = super()._create_test_db(*args, **kwargs)
         self.creating = True
-        try:
-            name: str = super().create_test_db(*args, **kwargs)
-        finally:
-            self.creating = False
+        # Not around create_test_db(), whose warnings are about its caller.
+        post_migrate.connect(self._has_created)
         return name
+
+    def _has_created(self, *, using: str, **kwargs: Any) -> None:
+        if using == self.connection.alias:
+            self.creating = False
+            post_migrate.disconnect(self._has_created)
 
     def _clone_test_db(self, suffix: str, verbosity: int, keepdb: bool = False) -> None:
         # The migrations that have come since are not run on a copy.
