@@ -88,8 +88,6 @@ def alter_field(
         # the name of the column.
         step = _step(old_field if old else models.BigAutoField(), new_field)
         schema_editor.alter_field(model, old_field, step)
-        if not connection.features.supports_foreign_keys:
-            schema_editor.alter_references(old_field, step)
         old_field = step
     try:
         if old:

@@ -805,13 +805,9 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             and new_field.unique
             and old_type != new_type
         ):
-            self.alter_references(old_field, new_field)
+            self._alter_references(old_field, new_field)
 
-    def alter_references(self, old_field: Field, new_field: Field) -> None:
-        """
-        Give the columns that refer to a field the type that it has now. For
-        plugins that alter a field themselves.
-        """
+    def _alter_references(self, old_field: Field, new_field: Field) -> None:
         for old, new in _related_non_m2m_objects(old_field, new_field):
             was, will_be = (
                 rel.field.db_parameters(connection=self.connection)
