@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from django_tidb.known_issues import KNOWN_ISSUES
+from django_tidb.known_issues import all_known_issues
 
 PAGE = Path(__file__).parents[1] / "docs" / "ref" / "known-issues.md"
 
@@ -30,7 +30,7 @@ def page() -> str:
     rows = (
         f"| [{issue.id}]({issue.link}) | {issue.summary} | {issue.versions} "
         f"| {issue.effect} |\n"
-        for issue in KNOWN_ISSUES.values()
+        for issue in all_known_issues().values()
     )
     return HEAD + "".join(rows)
 

@@ -8,7 +8,7 @@ from django.db import connections
 
 from django_tidb import plugins
 from django_tidb.driver import ensure_driver
-from django_tidb.known_issues import KNOWN_ISSUES
+from django_tidb.known_issues import all_known_issues
 from django_tidb.version import TiDBVersion
 from tests.tidbserver.launcher import running_server
 
@@ -95,13 +95,27 @@ def check_constraints(tidb):
     connection.features.__dict__.pop("supports_table_check_constraints", None)
 
 
+@pytest.fixture
+def cursor(transactional_db):
+    """A cursor in a database for the test alone."""
+    other = connections["default"].copy()
+    with other.cursor() as cursor:
+        cursor.execute("DROP DATABASE IF EXISTS probe")
+        cursor.execute("CREATE DATABASE probe")
+        cursor.execute("USE probe")
+        yield cursor
+        cursor.execute("ROLLBACK")
+        cursor.execute("DROP DATABASE probe")
+    other.close()
+
+
 @pytest.fixture(autouse=True)
 def _skip_on_known_issues(request):
     for mark in request.node.iter_markers("works"):
         cursor = request.getfixturevalue("tidb")
         cursor.execute("SELECT VERSION(), tidb_version()")
         version = TiDBVersion.parse(*cursor.fetchone())
-        issue = KNOWN_ISSUES[mark.args[0]]
+        issue = all_known_issues()[mark.args[0]]
         if issue.affects(version):
             pytest.skip(f"TiDB {version}: {issue.summary} {issue.link}")
 

@@ -12,13 +12,14 @@ from django.db.migrations.state import ProjectState
 from django.db.migrations.writer import MigrationWriter
 from django.test.utils import isolate_apps
 
+from django_tidb.table_options import AlterTableOptions, TableOptionsDetector
 from django_tidb_autorandom import BigAutoRandomField
 from django_tidb_autorandom.checks import (
     check_model_options,
     check_options,
     check_table_options,
 )
-from django_tidb_autorandom.operations import AlterRowIdOptions, RowIdOptionsDetector
+from django_tidb_autorandom.operations import AlterRowIdOptions
 from django_tidb_autorandom.options import read_options
 
 from .models import Ticket
@@ -231,7 +232,7 @@ def states(old, new, **kwargs):
 
 
 def changes(old, new, **kwargs):
-    detector = type("Detector", (RowIdOptionsDetector, MigrationAutodetector), {})
+    detector = type("Detector", (TableOptionsDetector, MigrationAutodetector), {})
     found = detector(*states(old, new, **kwargs))._detect_changes()
     return [op for each in found.get("autorandom", []) for op in each.operations]
 
@@ -247,7 +248,7 @@ def changes(old, new, **kwargs):
 )
 def test_changes_are_found(old, new):
     (operation,) = changes(old, new)
-    assert isinstance(operation, AlterRowIdOptions)
+    assert type(operation) is AlterTableOptions
     assert (operation.name, operation.options) == ("thing", new)
     # It survives a migration file, and leads to the new state.
     text, imports = MigrationWriter.serialize(operation)
@@ -258,8 +259,8 @@ def test_changes_are_found(old, new):
     operation.state_forwards("autorandom", from_state)
     key = ("autorandom", "thing")
     assert from_state.models[key].options == to_state.models[key].options
-    assert "row id options on thing" in operation.describe()
-    assert operation.migration_name_fragment == "alter_thing_row_id_options"
+    assert "table options on thing" in operation.describe()
+    assert operation.migration_name_fragment == "alter_thing_table_options"
 
 
 def test_no_change_is_found():
@@ -278,7 +279,7 @@ def test_makemigrations_tells_what_tidb_cannot_alter(old, new):
 
 
 def test_histories_of_django_tidb_keep_their_options():
-    # Before there was AlterRowIdOptions.
+    # Before there was an operation for them.
     state = ProjectState()
     create = migrations.CreateModel(
         "Thing",
@@ -293,7 +294,7 @@ def test_histories_of_django_tidb_keep_their_options():
     assert options.items() <= found.items()
     squashed = create.reduce(alter, "autorandom")
     assert [operation.options for operation in squashed] == [options]
-    detector = type("Detector", (RowIdOptionsDetector, MigrationAutodetector), {})
+    detector = type("Detector", (TableOptionsDetector, MigrationAutodetector), {})
     (_, new) = states({}, options)
     assert detector(state, new)._detect_changes() == {}
 
@@ -394,13 +395,13 @@ def test_autodetectors_of_the_commands(monkeypatch):
         pass
 
     for command in (makemigrations.Command, migrate.Command):
-        assert issubclass(command.autodetector, RowIdOptionsDetector)
+        assert issubclass(command.autodetector, TableOptionsDetector)
         # Whichever app comes first.
         monkeypatch.setattr(command, "autodetector", Another)
     apps.get_app_config("django_tidb_autorandom").ready()
     first = makemigrations.Command.autodetector
     assert first is migrate.Command.autodetector
-    assert issubclass(first, RowIdOptionsDetector) and issubclass(first, Another)
+    assert issubclass(first, TableOptionsDetector) and issubclass(first, Another)
     apps.get_app_config("django_tidb_autorandom").ready()
     assert makemigrations.Command.autodetector is first
     assert checks.run_checks(tags=["commands"]) == []
@@ -416,9 +417,9 @@ def test_options_change_after_the_key():
         migrations.CreateModel("Thing", [("id", pk)], options=options).state_forwards(
             "autorandom", state
         )
-    detector = type("Detector", (RowIdOptionsDetector, MigrationAutodetector), {})
+    detector = type("Detector", (TableOptionsDetector, MigrationAutodetector), {})
     (migration,) = detector(before, after)._detect_changes()["autorandom"]
     assert [type(operation) for operation in migration.operations] == [
         migrations.AlterField,
-        AlterRowIdOptions,
+        AlterTableOptions,
     ]

@@ -12,40 +12,10 @@ from django.db.utils import DatabaseError
 
 from django_tidb.known_issues import KNOWN_ISSUES
 from django_tidb.version import TiDBVersion
+from tests.probes import accepts, assert_agrees
 
 connection = connections["default"]
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def cursor(transactional_db):
-    """A cursor in a database for the probe alone."""
-    other = connection.copy()
-    with other.cursor() as cursor:
-        cursor.execute("DROP DATABASE IF EXISTS probe")
-        cursor.execute("CREATE DATABASE probe")
-        cursor.execute("USE probe")
-        yield cursor
-        cursor.execute("ROLLBACK")
-        cursor.execute("DROP DATABASE probe")
-    other.close()
-
-
-def accepts(*statements):
-    """Return whether the server accepts the last; the others it must."""
-
-    def probe(cursor):
-        *setup, last = statements
-        for statement in setup:
-            cursor.execute(statement)
-        try:
-            cursor.execute(last)
-        except DatabaseError:
-            return False
-        # A statement may be accepted and ignored, with a warning or without.
-        return True
-
-    return probe
 
 
 def refuses_row(insert, *statements):
@@ -230,10 +200,6 @@ PROBES = {
     "expression-index": accepts(TABLE, "CREATE INDEX i ON t ((LOWER(s)))"),
     "expression-index-functions": accepts(TABLE, "CREATE INDEX i ON t ((ABS(n)))"),
     "descending-index": descending_index,
-    "auto-random-range": accepts(
-        "CREATE TABLE t (id BIGINT PRIMARY KEY AUTO_RANDOM(5, 54))"
-    ),
-    "vector": accepts("CREATE TABLE t (v VECTOR(3))"),
     "uuid-type": accepts("CREATE TABLE t (id UUID)"),
     "utf16": accepts("SELECT CHAR(233 USING utf16)"),
     "mysql-collations": accepts("SELECT 'a' COLLATE utf8mb4_esperanto_ci"),
@@ -296,10 +262,7 @@ def test_page_is_up_to_date():
 
 @pytest.mark.parametrize("issue", KNOWN_ISSUES)
 def test_table_and_server_agree(cursor, issue):
-    affected = KNOWN_ISSUES[issue].affects(
-        connection.tidb_version, connection.tidb_variables
-    )
-    assert PROBES[issue](cursor) == (not affected)
+    assert_agrees(cursor, KNOWN_ISSUES[issue], PROBES[issue])
 
 
 def test_nowait(cursor):

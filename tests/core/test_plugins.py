@@ -6,7 +6,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from django_tidb import plugins
-from django_tidb.plugins import Plugin, get_plugins
+from django_tidb.plugins import get_plugins
 
 pytestmark = pytest.mark.usefixtures("fresh_plugins")
 
@@ -29,7 +29,15 @@ def install(tmp_path, monkeypatch):
     return install
 
 
-GOOD = "from django_tidb.plugins import Plugin\nplugin = Plugin({name!r}, 1)\n"
+GOOD = """\
+from django_tidb.plugins import Plugin
+
+class ExamplePlugin(Plugin):
+    name = {name!r}
+    api_version = {version}
+
+plugin = ExamplePlugin()
+"""
 
 
 def test_both_plugins_of_this_repository():
@@ -42,7 +50,9 @@ def test_without_plugins(monkeypatch):
 
 
 def test_third_party_plugin(install):
-    install("tidb-extra", "extra = tidb_extra:plugin", GOOD.format(name="extra"))
+    install(
+        "tidb-extra", "extra = tidb_extra:plugin", GOOD.format(name="extra", version=2)
+    )
     assert [plugin.name for plugin in get_plugins()] == [
         "autorandom",
         "extra",
@@ -52,7 +62,7 @@ def test_third_party_plugin(install):
 
 def test_scanned_once_until_the_cache_is_cleared(install):
     before = get_plugins()
-    install("tidb-late", "late = tidb_late:plugin", GOOD.format(name="late"))
+    install("tidb-late", "late = tidb_late:plugin", GOOD.format(name="late", version=2))
     assert get_plugins() is before
     get_plugins.cache_clear()
     assert "late" in [plugin.name for plugin in get_plugins()]
@@ -66,11 +76,19 @@ def test_scanned_once_until_the_cache_is_cleared(install):
         ("", "cannot be loaded: AttributeError"),
         ("plugin = 5\n", "is 5, not an instance of django_tidb.plugins.Plugin"),
         (
-            "from django_tidb.plugins import Plugin\nplugin = Plugin('bad', 2)\n",
-            "was written for plugin API 2; this django-tidb-core has 1",
+            GOOD.format(name="bad", version=1),
+            "was written for plugin API 1; this django-tidb-core has 2",
         ),
         (
-            "from django_tidb.plugins import Plugin\nplugin = Plugin('worse', 1)\n",
+            GOOD.format(name="bad", version="'2'"),
+            "was written for plugin API '2'; this django-tidb-core has 2",
+        ),
+        (
+            "from django_tidb.plugins import Plugin\nplugin = Plugin()\n",
+            "was written for plugin API None; this django-tidb-core has 2",
+        ),
+        (
+            GOOD.format(name="worse", version=2),
             "calls itself 'worse'; the two names must be the same",
         ),
     ],
@@ -88,7 +106,9 @@ def test_bad_plugin_is_named(install, code, problem):
 
 
 def test_two_plugins_of_the_same_name(install):
-    install("tidb-twin", "vector = tidb_twin:plugin", GOOD.format(name="vector"))
+    install(
+        "tidb-twin", "vector = tidb_twin:plugin", GOOD.format(name="vector", version=2)
+    )
     with pytest.raises(ImproperlyConfigured) as error:
         get_plugins()
     assert "tidb-twin 1.5" in str(error.value)
@@ -97,21 +117,23 @@ def test_two_plugins_of_the_same_name(install):
 
 
 def test_plugins_are_immutable():
-    plugin = Plugin("extra", 1)
-    with pytest.raises(AttributeError):
+    plugin = get_plugins()[0]
+    with pytest.raises(AttributeError, match="its 'name' cannot be set"):
         plugin.name = "other"
 
 
-def test_register_meta_options_twice():
+def test_meta_options_are_registered_once():
     from django.db.migrations import state
     from django.db.models import options
 
-    plugins.register_meta_options(["tidb_auto_id_cache"])
+    get_plugins()
+    get_plugins.cache_clear()
+    get_plugins()
     assert options.DEFAULT_NAMES.count("tidb_auto_id_cache") == 1
     assert state.DEFAULT_NAMES.count("tidb_auto_id_cache") == 1
 
 
-def test_moved_names():
+def test_legacy_names():
     import django_tidb.fields
     import django_tidb.fields.vector
     import django_tidb_autorandom
@@ -134,7 +156,7 @@ def test_moved_names():
         )
 
 
-def test_moved_name_without_its_plugin(monkeypatch):
+def test_legacy_name_without_its_plugin(monkeypatch):
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: ())
     with pytest.raises(ImportError, match="pip install django-tidb-autorandom"):
         from django_tidb.fields import BigAutoRandomField  # noqa: F401

@@ -4,12 +4,12 @@ import django
 from django.apps import AppConfig
 from django.core import checks
 
-from django_tidb.plugins import register_meta_options
+from django_tidb.plugins import get_plugins
+from django_tidb.table_options import extend_autodetectors
 
-from .plugin import plugin
-
-# Django imports this module before the first model of any app.
-register_meta_options(plugin.meta_options)
+# Django imports this module before the first model, whose class Meta may have
+# the options of the plugin.
+get_plugins()
 
 
 class TiDBAutoRandomConfig(AppConfig):
@@ -23,21 +23,4 @@ class TiDBAutoRandomConfig(AppConfig):
         checks.register(check_id_usage, checks.Tags.database)
         if django.VERSION < (5, 2):
             checks.register(check_table_options, checks.Tags.database)
-        self._extend_autodetectors()
-
-    def _extend_autodetectors(self) -> None:
-        from django.core.management.commands import makemigrations, migrate
-
-        from .operations import RowIdOptionsDetector
-
-        # Django has them from 5.2 on, and wants the same one in both. Other apps
-        # may have put theirs there.
-        extended: dict[type, type] = {}
-        for command in (makemigrations.Command, migrate.Command):
-            base = getattr(command, "autodetector", None)
-            if base is None or issubclass(base, RowIdOptionsDetector):
-                continue
-            if base not in extended:
-                name = f"RowIdOptions{base.__name__}"
-                extended[base] = type(name, (RowIdOptionsDetector, base), {})
-            command.autodetector = extended[base]
+        extend_autodetectors()

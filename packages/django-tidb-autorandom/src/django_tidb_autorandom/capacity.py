@@ -12,7 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_tidb import is_tidb
 
-from .plugin import SHARDING
+from .options import SHARDING
 
 __all__ = ["DEFAULT_THRESHOLD", "IdUsage", "id_usage", "report"]
 

@@ -7,7 +7,8 @@ https://docs.pingcap.com/tidb/stable/auto-random#restrictions
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError, NotSupportedError, models
 from django.db.models import Field, Model
@@ -17,7 +18,10 @@ from django_tidb import is_tidb
 from .fields import BigAutoRandomField
 from .options import NUMBERS, OPTION_NAMES, option_values, read_options
 
-__all__ = ["alter_field", "alter_options", "cannot_alter_cache"]
+__all__ = ["alter_field", "alter_options", "warn_of_altered_cache"]
+
+if TYPE_CHECKING:
+    from django.db.migrations.state import ModelState
 
 _VARIABLE = "SESSION.tidb_allow_remove_auto_inc"
 # In the words of SHOW CREATE TABLE.
@@ -253,10 +257,9 @@ def _convert(schema_editor: Any, model: type[Model], field: Field) -> None:
 
 
 def _has_central_ids(connection: Any, table: str) -> bool:
-    with connection.cursor() as cursor:
-        # Under sqlmigrate the table need not be there yet.
-        if table not in connection.introspection.table_names(cursor):
-            return False
+    # Under sqlmigrate the table need not be there yet.
+    if not connection.introspection.existing([table]):
+        return False
     return read_options(connection, table).get("tidb_auto_id_cache") == 1
 
 
@@ -269,6 +272,24 @@ def cannot_alter_cache(old: int | None, new: int | None) -> bool:
     on: with 1 the ids are made by another service.
     """
     return old != new and 1 in (old, new)
+
+
+def warn_of_altered_cache(old_state: ModelState, new_state: ModelState) -> None:
+    """Warn of a change of ``tidb_auto_id_cache`` for which the table is rebuilt."""
+    old, new = (
+        state.options.get("tidb_auto_id_cache") for state in (old_state, new_state)
+    )
+    if cannot_alter_cache(old, new) and not any(
+        isinstance(field, BigAutoRandomField) for field in new_state.fields.values()
+    ):
+        warnings.warn(
+            f"{new_state.app_label}.{new_state.name_lower}: TiDB cannot alter "
+            "AUTO_ID_CACHE between 1 and another value (tidb_auto_id_cache from "
+            f"{old} to {new}) from 6.4 on. The migration rebuilds the table: with "
+            "rows, only if OPTIONS['rebuild_tables'] of the database allows it.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def alter_options(

@@ -27,11 +27,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OPTION_NAMES",
+    "SHARDING",
+    "clustering",
     "invalid_values",
     "option_values",
     "read_options",
+    "table_options",
 ]
 
+#: information_schema's words for the shard bits and the range of a table.
+SHARDING = re.compile(r"PK_AUTO_RANDOM_BITS=(\d+)(?:, RANGE BITS=(\d+))?")
 #: Each number's keyword in SQL, and its largest value.
 NUMBERS: dict[str, tuple[str, int]] = {
     "tidb_auto_id_cache": ("AUTO_ID_CACHE", 2**63 - 1),
@@ -65,7 +70,7 @@ def invalid_values(values: dict[str, Any]) -> dict[str, str]:
     return wrong
 
 
-def table_options(model: type[Model], connection: BaseDatabaseWrapper) -> Iterable[str]:
+def table_options(model: type[Model]) -> Iterable[str]:
     """
     Yield the table options that CREATE TABLE ends with.
 
@@ -81,7 +86,7 @@ def table_options(model: type[Model], connection: BaseDatabaseWrapper) -> Iterab
             yield f"{keyword} {values[name]}"
 
 
-def primary_key(model: type[Model], connection: BaseDatabaseWrapper) -> str:
+def clustering(model: type[Model]) -> str:
     """
     Return CLUSTERED or NONCLUSTERED if ``Meta.tidb_clustered`` says so.
 

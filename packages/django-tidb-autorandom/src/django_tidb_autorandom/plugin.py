@@ -1,82 +1,114 @@
-"""What this distribution adds to the backend; see django_tidb.plugins."""
+"""Plugin of django-tidb-core; see :mod:`django_tidb.plugins`."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from django_tidb.plugins import Plugin
 
-from .options import OPTION_NAMES, primary_key, table_options
+from . import options
 
 if TYPE_CHECKING:
-    from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.migrations.state import ModelState
     from django.db.models import Field, Model
+    from django.db.models.sql import InsertQuery, UpdateQuery
+
+    from django_tidb.base import DatabaseWrapper
+    from django_tidb.introspection import FieldInfo
+    from django_tidb.known_issues import KnownIssue
+    from django_tidb.schema import DatabaseSchemaEditor
 
 
-#: information_schema's words for the shard bits and the range of a table.
-SHARDING = re.compile(r"PK_AUTO_RANDOM_BITS=(\d+)(?:, RANGE BITS=(\d+))?")
+class AutoRandomPlugin(Plugin):
+    """AUTO_RANDOM keys, and the options of tables that concern row ids."""
 
-
-def field_type(
-    column: Any, connection: BaseDatabaseWrapper
-) -> tuple[str, dict[str, Any]] | None:
-    """
-    Recognise an AUTO_RANDOM column: the first of its table's primary key.
-
-    TiDB 7.5 does not tell of one in a composite key; 8.5 does.
-    """
-    sharding = SHARDING.match(column.row_id_sharding)
-    if not sharding or column.primary_key != 1:
-        return None
-    arguments = {"shard_bits": int(sharding[1])}
-    if sharding[2]:
-        arguments["range"] = int(sharding[2])
-    return "django_tidb_autorandom.BigAutoRandomField", arguments
-
-
-def write(query: Any, connection: BaseDatabaseWrapper) -> None:
-    from .explicit import check_write
-
-    check_write(query, connection)
-
-
-def loading(connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
-    from .explicit import loading
-
-    return loading(connection)
-
-
-def alter_field(
-    schema_editor: Any, model: type[Model], old_field: Field, new_field: Field
-) -> bool:
-    from .conversion import alter_field
-
-    return alter_field(schema_editor, model, old_field, new_field)
-
-
-def report(connection: BaseDatabaseWrapper) -> dict[str, list[dict[str, Any]]]:
-    from .capacity import report
-
-    return report(connection)
-
-
-plugin = Plugin(
-    name="autorandom",
-    api_version=1,
-    meta_options=OPTION_NAMES,
-    table_options=table_options,
-    primary_key=primary_key,
-    field_type=field_type,
-    alter_field=alter_field,
-    write=write,
-    loading=loading,
-    report=report,
-    options=("id_usage_threshold",),
-    moved={
+    name = "autorandom"
+    api_version = 2
+    meta_options = options.OPTION_NAMES
+    database_options = ("id_usage_threshold",)
+    legacy_imports = {
         "django_tidb.fields.BigAutoRandomField": (
             "django_tidb_autorandom.BigAutoRandomField"
         ),
-    },
-)
+    }
+
+    def table_options(
+        self, model: type[Model], connection: DatabaseWrapper
+    ) -> Iterable[str]:
+        return options.table_options(model)
+
+    def clustering(self, model: type[Model], connection: DatabaseWrapper) -> str:
+        return options.clustering(model)
+
+    def alter_table_options(
+        self,
+        schema_editor: DatabaseSchemaEditor,
+        old_model: type[Model],
+        new_model: type[Model],
+    ) -> None:
+        from .conversion import alter_options
+
+        alter_options(schema_editor, old_model, new_model)
+
+    def check_altered_options(
+        self, old_state: ModelState, new_state: ModelState
+    ) -> None:
+        from .conversion import warn_of_altered_cache
+
+        warn_of_altered_cache(old_state, new_state)
+
+    def alter_field(
+        self,
+        schema_editor: DatabaseSchemaEditor,
+        model: type[Model],
+        old_field: Field,
+        new_field: Field,
+    ) -> bool:
+        from .conversion import alter_field
+
+        return alter_field(schema_editor, model, old_field, new_field)
+
+    def introspect_column(
+        self, column: FieldInfo, connection: DatabaseWrapper
+    ) -> tuple[str, dict[str, Any]] | None:
+        """
+        Recognise an AUTO_RANDOM column: the first of its table's primary key.
+
+        TiDB 7.5 does not show the shard bits of a composite key; 8.5 does.
+        """
+        sharding = options.SHARDING.match(column.row_id_sharding)
+        if not sharding or column.primary_key != 1:
+            return None
+        arguments = {"shard_bits": int(sharding[1])}
+        if sharding[2]:
+            arguments["range"] = int(sharding[2])
+        return "django_tidb_autorandom.BigAutoRandomField", arguments
+
+    def check_write(
+        self, query: InsertQuery | UpdateQuery, connection: DatabaseWrapper
+    ) -> None:
+        from .explicit import check_write
+
+        check_write(query, connection)
+
+    def loading_fixtures(
+        self, connection: DatabaseWrapper
+    ) -> AbstractContextManager[None]:
+        from .explicit import loading
+
+        return loading(connection)
+
+    def known_issues(self) -> Iterable[KnownIssue]:
+        from .known_issues import KNOWN_ISSUES
+
+        return KNOWN_ISSUES
+
+    def report(self, connection: DatabaseWrapper) -> Mapping[str, list[dict[str, Any]]]:
+        from .capacity import report
+
+        return report(connection)
+
+
+plugin = AutoRandomPlugin()

@@ -4,6 +4,11 @@ from django.apps import AppConfig
 from django.core import checks
 
 from .checks import check_old_distribution
+from .plugins import get_plugins
+
+# Django imports this module before the first model, whose class Meta may have
+# options of plugins.
+get_plugins()
 
 
 class TiDBConfig(AppConfig):
@@ -11,4 +16,7 @@ class TiDBConfig(AppConfig):
     verbose_name = "TiDB"
 
     def ready(self) -> None:
+        from .table_options import extend_autodetectors
+
         checks.register(check_old_distribution)
+        extend_autodetectors()

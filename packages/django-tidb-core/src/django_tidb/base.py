@@ -56,8 +56,8 @@ _OPTIONS = ("drop_unsupported_db_defaults", "rebuild_tables")
 # (MySQL), no such function, no right to execute it (MariaDB).
 _NO_SUCH_FUNCTION = (1046, 1305, 1370)
 
-for plugin in plugins.get_plugins():
-    plugins.register_meta_options(plugin.meta_options)
+# Their options in Meta are known from here on.
+plugins.get_plugins()
 
 
 class DatabaseWrapper(MySQLDatabaseWrapper):
@@ -121,7 +121,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         """
         The options of this backend and its plugins that OPTIONS has set.
         """
-        names = {*_OPTIONS, *(n for p in plugins.get_plugins() for n in p.options)}
+        names = {*_OPTIONS}.union(*(p.database_options for p in plugins.get_plugins()))
         options = self.settings_dict["OPTIONS"]
         return {name: options[name] for name in names & options.keys()}
 
@@ -327,7 +327,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         with ExitStack() as stack:
             stack.enter_context(super().constraint_checks_disabled())
             for plugin in plugins.get_plugins():
-                stack.enter_context(plugin.loading(self))
+                stack.enter_context(plugin.loading_fixtures(self))
             yield
 
     def schema_editor(self, *args: Any, **kwargs: Any) -> DatabaseSchemaEditor:

@@ -13,8 +13,9 @@ from typing import Any
 from django.db import DatabaseError, OperationalError
 from django.db.backends.mysql.creation import DatabaseCreation as MySQLDatabaseCreation
 from django.db.migrations.recorder import MigrationRecorder
-from django.db.models.signals import post_migrate
+from django.db.models.signals import post_migrate, pre_migrate
 
+from .plugins import get_plugins
 from .rebuild import TableDefinition, batches, copying, definition_from, quote
 
 # Where the next id starts, which differs as soon as there are rows.
@@ -110,9 +111,25 @@ class DatabaseCreation(MySQLDatabaseCreation):
     def _create_test_db(self, *args: Any, **kwargs: Any) -> str:
         name: str = super()._create_test_db(*args, **kwargs)
         self.creating = True
+        # Now the connection is one to the database of the project still.
+        pre_migrate.connect(self._will_migrate)
         # Not around create_test_db(), whose warnings are about its caller.
         post_migrate.connect(self._has_created)
         return name
+
+    def setup_worker_connection(self, _worker_id: int) -> None:
+        super().setup_worker_connection(_worker_id)
+        self._set_up_by_plugins()
+
+    def _will_migrate(self, *, using: str, **kwargs: Any) -> None:
+        # Sent for each app, of which the first is enough.
+        if using == self.connection.alias:
+            pre_migrate.disconnect(self._will_migrate)
+            self._set_up_by_plugins()
+
+    def _set_up_by_plugins(self) -> None:
+        for plugin in get_plugins():
+            plugin.set_up_test_database(self.connection)
 
     def _has_created(self, *, using: str, **kwargs: Any) -> None:
         if using == self.connection.alias:

@@ -7,6 +7,7 @@ https://docs.pingcap.com/tidb/stable/data-type-default-values
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import re
 from typing import Any
@@ -17,22 +18,34 @@ from django.db.models.expressions import Value
 from django.db.models.sql import Query
 
 from .known_issues import KNOWN_ISSUES
+from .plugins import get_plugins
 
 __all__ = [
     "compiled_default",
     "default_sql",
-    "has_default",
+    "has_db_default",
     "is_left_out",
     "without_default",
 ]
 
-# What may be a DEFAULT; the server looks at their arguments.
-_ALLOWED = re.compile(
-    r"(?:CURRENT_TIMESTAMP|CURRENT_DATE|DATE_FORMAT|JSON_ARRAY|JSON_OBJECT|JSON_QUOTE"
-    r"|NEXTVAL|NOW|RAND|STR_TO_DATE|UUID|UUID_TO_BIN|VEC_FROM_TEXT)\b"
-    r"|UPPER\(SUBSTRING_INDEX\(|REPLACE\((?:CONVERT\()?UPPER\(UUID\(",
-    re.IGNORECASE,
+# Functions that may be a DEFAULT; the server looks at their arguments.
+_FUNCTIONS = (
+    *("CURRENT_TIMESTAMP", "CURRENT_DATE", "DATE_FORMAT", "JSON_ARRAY", "JSON_OBJECT"),
+    *("JSON_QUOTE", "NEXTVAL", "NOW", "RAND", "STR_TO_DATE", "UUID", "UUID_TO_BIN"),
 )
+
+
+@functools.cache
+def _allowed() -> re.Pattern[str]:
+    """Return a pattern for the beginning of what may be a DEFAULT."""
+    added = (name for plugin in get_plugins() for name in plugin.default_functions)
+    functions = "|".join(map(re.escape, (*_FUNCTIONS, *added)))
+    return re.compile(
+        rf"(?:{functions})\b|UPPER\(SUBSTRING_INDEX\("
+        r"|REPLACE\((?:CONVERT\()?UPPER\(UUID\(",
+        re.IGNORECASE,
+    )
+
 
 # What has another value each time; an expression without it is a constant.
 _VARYING = re.compile(
@@ -46,7 +59,7 @@ _VARYING = re.compile(
 _TEXTS = ("BinaryField", "TextField")
 
 
-def has_default(field: Field) -> bool:
+def has_db_default(field: Field) -> bool:
     """Return whether `field` has a ``db_default``, which Django 5.0 brought."""
     return getattr(field, "db_default", NOT_PROVIDED) is not NOT_PROVIDED
 
@@ -74,11 +87,11 @@ def default_sql(field: Field, editor: Any) -> tuple[str, list[Any]]:
     sql, params = compiled_default(field, editor)
     kind = field.get_internal_type()
     version = editor.connection.tidb_version
-    if isinstance(field._db_default_expression, Value) and not _ALLOWED.match(sql):
+    if isinstance(field._db_default_expression, Value) and not _allowed().match(sql):
         value = params[0] if params else None
         if not params:
             return sql, []
-    elif _ALLOWED.match(sql):
+    elif _allowed().match(sql):
         old = KNOWN_ISSUES["default-uuid"].affects(version)
         if not old or re.match("CURRENT_TIMESTAMP|NOW", sql, re.IGNORECASE):
             return (sql if old else f"({sql})"), list(params)

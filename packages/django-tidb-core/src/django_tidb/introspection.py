@@ -18,14 +18,27 @@ from .rebuild import TableDefinition, definition_from, quote
 
 __all__ = ["DatabaseIntrospection", "FieldInfo"]
 
-#: Django's, and what plugins recognise their columns by: ``column_type``, such
-#: as "vector(3)", its position in the ``primary_key``, which is 0 for a column
-#: that is not part of it, and the table's ``row_id_sharding``, such as
-#: "PK_AUTO_RANDOM_BITS=5".
-FieldInfo = namedtuple(  # type: ignore[misc]  # Django's names, whatever they are
-    "FieldInfo",
+_FieldInfo = namedtuple(  # type: ignore[misc]  # Django's names, whatever they are
+    "_FieldInfo",
     [*MySQLFieldInfo._fields, "column_type", "primary_key", "row_id_sharding"],
 )
+
+
+class FieldInfo(_FieldInfo):
+    """
+    A column: Django's description, and attributes by which plugins recognise
+    columns of their own types.
+    """
+
+    __slots__ = ()
+
+    #: The type in DDL, such as "varchar(9)".
+    column_type: str
+    #: The position in the primary key, from 1; 0 for a column outside of it.
+    primary_key: int
+    #: How TiDB spreads the row ids of the table, such as
+    #: "PK_AUTO_RANDOM_BITS=5"; the same for all columns of the table.
+    row_id_sharding: str
 
 
 class FieldType(str):
@@ -60,7 +73,7 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
 
     def get_field_type(self, data_type: int, description: Any) -> Any:
         for plugin in get_plugins():
-            if found := plugin.field_type(description, self.connection):
+            if found := plugin.introspect_column(description, self.connection):
                 return FieldType(*found)
         return super().get_field_type(data_type, description)
 

@@ -14,9 +14,17 @@ from typing import Any
 
 from django.db.models import CheckConstraint, Model
 
+from .plugins import get_plugins
 from .version import TiDBVersion
 
-__all__ = ["KNOWN_ISSUES", "KnownIssue"]
+__all__ = [
+    "KNOWN_ISSUES",
+    "KnownIssue",
+    "affecting",
+    "all_known_issues",
+    "concerned",
+    "fields_of_type",
+]
 
 _DOCS = "https://docs.pingcap.com/tidb/stable"
 _ISSUES = "https://github.com/pingcap/tidb/issues"
@@ -106,7 +114,12 @@ def _text_db_defaults(model: type[Model]) -> Iterable[str]:
             yield f"field {field.name}"
 
 
-def _fields_of_type(name: str) -> Callable[[type[Model]], Iterable[str]]:
+def fields_of_type(name: str) -> Callable[[type[Model]], Iterable[str]]:
+    """
+    Return a function for :attr:`KnownIssue.concerns` that yields the fields
+    whose class, or one that it inherits from, has this `name`.
+    """
+
     def concerns(model: type[Model]) -> Iterable[str]:
         for field in model._meta.local_fields:
             if any(cls.__name__ == name for cls in type(field).__mro__):
@@ -119,7 +132,7 @@ def _table(*issues: KnownIssue) -> dict[str, KnownIssue]:
     return {issue.id: issue for issue in issues}
 
 
-#: Every known issue, by its id.
+#: The known issues of core, by their ids; see :func:`all_known_issues`.
 KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
     # -- Transactions and locks
     KnownIssue(
@@ -392,27 +405,11 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
     ),
     # -- Types and functions
     KnownIssue(
-        "auto-random-range",
-        "AUTO_RANDOM(shard bits, range) is a syntax error.",
-        f"{_DOCS}/auto-random",
-        "The range is left out.",
-        fixed=(6, 3),
-        concerns=_fields_of_type("BigAutoRandomField"),
-    ),
-    KnownIssue(
-        "vector",
-        "There is no VECTOR type.",
-        f"{_DOCS}/vector-search-overview",
-        "The server's error ends the migration.",
-        fixed=(8, 4),
-        concerns=_fields_of_type("VectorField"),
-    ),
-    KnownIssue(
         "uuid-type",
         "There is no UUID type.",
         f"{_DOCS}/data-type-overview",
         "UUIDField is CHAR(32), as on MySQL.",
-        concerns=_fields_of_type("UUIDField"),
+        concerns=fields_of_type("UUIDField"),
     ),
     KnownIssue(
         "utf16",
@@ -525,11 +522,17 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
 )
 
 
+def all_known_issues() -> dict[str, KnownIssue]:
+    """Return the known issues of core and of the installed plugins by their ids."""
+    issues = (issue for plugin in get_plugins() for issue in plugin.known_issues())
+    return {**KNOWN_ISSUES, **_table(*issues)}
+
+
 def affecting(
     version: TiDBVersion, variables: Mapping[str, str] | None = None
 ) -> list[KnownIssue]:
     """Return the issues that a server has; see :meth:`KnownIssue.affects`."""
-    return [i for i in KNOWN_ISSUES.values() if i.affects(version, variables)]
+    return [i for i in all_known_issues().values() if i.affects(version, variables)]
 
 
 def concerned(issue: KnownIssue, models: Iterable[type[Model]]) -> dict[str, list[Any]]:

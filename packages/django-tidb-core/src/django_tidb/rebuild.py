@@ -27,6 +27,7 @@ from django.db import DatabaseError, NotSupportedError, transaction
 from django.db.backends.utils import truncate_name
 
 from .known_issues import KNOWN_ISSUES
+from .plugins import get_plugins
 
 __all__ = [
     "TableDefinition",
@@ -532,7 +533,13 @@ def rebuild(editor: Any, table: str, clauses: str, reason: str) -> None:
             f"to it, make a backup, add {table!r} to "
             f"DATABASES[{alias!r}]['OPTIONS']['rebuild_tables'] and run this again."
         )
-    with copying(editor.connection):
+    with contextlib.ExitStack() as stack:
+        for plugin in get_plugins():
+            stack.enter_context(plugin.rebuilding(editor, table))
+        # A plugin may have altered the table.
+        old = tables.definition(table)
+        new = old.alter(clauses)
+        stack.enter_context(copying(editor.connection))
         try:
             _create(tables, old, new)
             copied = _copy(tables, old, new)

@@ -21,12 +21,13 @@ from .creation import create_together
 from .defaults import (
     compiled_default,
     default_sql,
-    has_default,
+    has_db_default,
     without_default,
 )
 from .known_issues import KNOWN_ISSUES
 from .plugins import get_plugins
 from .rebuild import TableDefinition, interrupted, read_definition, rebuild, recover
+from .statements import IndexStatement
 
 logger = logging.getLogger("django.db.backends.schema")
 
@@ -72,8 +73,10 @@ _FINISHED: Any = None if django.VERSION >= (5, 0) else ()
 
 def _in_create_table(statement: Statement) -> str | None:
     """Return what a statement would be inside CREATE TABLE; None if it cannot be."""
-    # A plugin's index brings its own form.
-    form = getattr(statement, "inline", None) or _ADDITIONS.get(statement.template)
+    if isinstance(statement, IndexStatement):
+        form = statement.inline
+    else:
+        form = _ADDITIONS.get(statement.template)
     return form % statement.parts if form else None
 
 
@@ -186,6 +189,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         return self._creation(model).sql, []
 
     def _creation(self, model: type[Model]) -> _Creation:
+        self._check_foreign_keys(*model._meta.local_fields)
         outer, self.deferred_sql = self.deferred_sql, []
         self._model = model
         try:
@@ -209,7 +213,15 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         for plugin in get_plugins():
             for option in plugin.table_options(model, self.connection):
                 end += f" {option}"
+        if partitioning := self._first_answer("partitioning", model):
+            end += f" {partitioning}"
         return _Creation(", ".join(clauses), end, model)
+
+    def _check_foreign_keys(self, *fields: Field) -> None:
+        for field in fields:
+            if field.remote_field and getattr(field, "db_constraint", False):
+                for plugin in get_plugins():
+                    plugin.check_foreign_key(field, self)
 
     def _pk_constraint_sql(self, columns: Any) -> str:
         # A CompositePrimaryKey is a clause of its own; a key of one column is
@@ -474,11 +486,34 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
 
     # -- Statements
 
-    def _clustering(self, model: type[Model]) -> str:
+    def _first_answer(self, hook: str, model: type[Model]) -> str:
+        """Return the first text that a plugin has for the table of a model."""
         for plugin in get_plugins():
-            if clustering := plugin.primary_key(model, self.connection):
-                return f" {clustering}"
+            answer: str = getattr(plugin, hook)(model, self.connection)
+            if answer:
+                return answer
         return ""
+
+    def _clustering(self, model: type[Model]) -> str:
+        clustering = self._first_answer("clustering", model)
+        return f" {clustering}" if clustering else ""
+
+    def _unique_suffix(self, model: type[Model]) -> str:
+        suffix = self._first_answer("unique_suffix", model)
+        return f" {suffix}" if suffix else ""
+
+    def _create_unique_sql(
+        self, model: type[Model], *args: Any, **kwargs: Any
+    ) -> Statement | None:
+        statement = super()._create_unique_sql(model, *args, **kwargs)
+        suffix = self._unique_suffix(model)
+        if statement is None or not suffix:
+            return statement
+        return IndexStatement(
+            statement.template + suffix,
+            inline=_ADDITIONS[statement.template] + suffix,
+            **statement.parts,
+        )
 
     def execute(self, sql: Any, params: Any = ()) -> None:
         # A plugin's index need not have anything to do.
@@ -487,8 +522,9 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         self._send_waiting()
         # TiDB takes one statement at a time. A Statement that presupposes
         # others brings them along.
-        for prerequisite in getattr(sql, "prerequisites", ()):
-            super().execute(prerequisite)
+        if isinstance(sql, IndexStatement):
+            for prerequisite in sql.prerequisites:
+                super().execute(prerequisite)
         # Django changes a column's type, default and NULL one after the other,
         # and here each is the same MODIFY.
         statement = (str(sql), params)
@@ -631,8 +667,11 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             column_db_type, params, model, field, field_db_params, include_default
         ):
             if sql == "PRIMARY KEY":
-                sql += self._clustering(model)
-            if not (include_default and sql == "UNIQUE"):
+                yield sql + self._clustering(model)
+            elif sql == "UNIQUE":
+                if not include_default:
+                    yield sql + self._unique_suffix(model)
+            else:
                 yield sql
 
     def db_default_sql(self, field: Field) -> tuple[str, list[Any]]:
@@ -653,7 +692,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         # What this option is for says docs/ref/settings.md.
         if not self.connection.tidb_options.get("drop_unsupported_db_defaults"):
             return False
-        if not has_default(field):
+        if not has_db_default(field):
             return False
         try:
             default_sql(field, self)
@@ -678,7 +717,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             for sql in self._iter_column_sql(
                 db_params["type"], params, model, field, db_params, False
             )
-            if sql != "UNIQUE" and not sql.startswith("PRIMARY KEY")
+            if not sql.startswith(("UNIQUE", "PRIMARY KEY"))
         )
         if params:
             definition %= tuple(map(self.quote_value, params))
@@ -700,7 +739,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
 
     def _nullable_meanwhile(self, old_field: Field, new_field: Field) -> bool:
         # Django fills in the default before it makes the column NOT NULL.
-        has = new_field.has_default() or has_default(new_field)
+        has = new_field.has_default() or has_db_default(new_field)
         return old_field.null if has else new_field.null
 
     def _alter_column_type_sql(
@@ -731,19 +770,14 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         null = self._nullable_meanwhile(old_field, new_field)
         return self._modify_sql(model, new_field, null)
 
-    def _is_vector(self, field: Field) -> bool:
-        db_type = field.db_type(self.connection)
-        return db_type is not None and db_type.startswith("vector")
-
     def add_field(self, model: type[Model], field: Field) -> None:
         if field.many_to_many:
             super().add_field(model, field)
             return
+        self._check_foreign_keys(field)
         before = len(self.deferred_sql)
         with self._all_or_nothing(model):
-            if self._is_vector(field) and (has_default(field) or not field.null):
-                self._add_vector_field(model, field)
-            else:
+            if not any(p.add_field(self, model, field) for p in get_plugins()):
                 super().add_field(model, field)
             statements = self.deferred_sql[before:]
             del self.deferred_sql[before:]
@@ -784,6 +818,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
                 return
         if not self._field_should_be_altered(old_field, new_field):
             return
+        self._check_foreign_keys(new_field)
         with self._all_or_nothing(model):
             super().alter_field(model, old_field, new_field, strict)
 
@@ -841,17 +876,19 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
                 return None
         return super()._delete_check_sql(model, name)
 
-    def _add_vector_field(self, model: type[Model], field: Field) -> None:
-        # ADD COLUMN takes no default for a vector, and a column that is NOT
-        # NULL gives the rows that exist a value that no query can read:
-        # https://docs.pingcap.com/tidb/stable/vector-search-data-types
+    def add_nullable_field(self, model: type[Model], field: Field) -> None:
+        """
+        Add a column in three steps: ADD COLUMN without a database default and
+        without NOT NULL, UPDATE if there is a database default, and MODIFY. For
+        plugins whose column type takes neither in ADD COLUMN.
+        """
         nullable = without_default(field)
         nullable.null = True
-        if has_default(field):
+        if has_db_default(field):
             nullable.default = NOT_PROVIDED
         super().add_field(model, nullable)
         table, column = map(self.quote_name, (model._meta.db_table, field.column))
-        if has_default(field):
+        if has_db_default(field):
             default, params = self.db_default_sql(field)
             self.execute(f"UPDATE {table} SET {column} = {default}", params)
         modify, _ = self._modify_sql(model, field, field.null)
@@ -873,9 +910,11 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         super().remove_field(model, field)
 
     def skip_default(self, field: Field) -> bool:
-        # Error 1101 for BLOB, TEXT and JSON, 1105 for vectors:
+        # Error 1101 for BLOB, TEXT and JSON:
         # https://docs.pingcap.com/tidb/stable/data-type-default-values
-        return self._is_limited_data_type(field) or self._is_vector(field)
+        return self._is_limited_data_type(field) or not all(
+            plugin.takes_default(field, self.connection) for plugin in get_plugins()
+        )
 
     def skip_default_on_alter(self, field: Field) -> bool:
         return self.skip_default(field)

@@ -12,8 +12,9 @@ from django.db.backends.mysql.validation import (
 from django.db.models import CharField, Field, Model
 
 from .checks import check_old_distribution
-from .defaults import default_sql, has_default
+from .defaults import default_sql, has_db_default
 from .known_issues import KNOWN_ISSUES, concerned
+from .plugins import get_plugins
 
 
 class DatabaseValidation(MySQLDatabaseValidation):
@@ -29,6 +30,8 @@ class DatabaseValidation(MySQLDatabaseValidation):
             issues.extend(check_old_distribution())
         issues.extend(self._check_ignored_constraints())
         issues.extend(self._check_collation())
+        for plugin in get_plugins():
+            issues.extend(plugin.check_database(self.connection))
         return issues
 
     def check_field(self, field: Field, **kwargs: Any) -> list[CheckMessage]:
@@ -36,7 +39,10 @@ class DatabaseValidation(MySQLDatabaseValidation):
 
     def _check_db_default(self, field: Field) -> Iterable[CheckMessage]:
         # What no database can have is Django's fields.E012.
-        if not has_default(field) or not field._db_default_expression.allowed_default:
+        if (
+            not has_db_default(field)
+            or not field._db_default_expression.allowed_default
+        ):
             return
         editor = self.connection.SchemaEditorClass(self.connection, collect_sql=True)
         try:

@@ -47,7 +47,8 @@ _MODULES = {
     "NegativeInnerProduct": "functions",
     "VectorAsText": "functions",
     "VectorDims": "functions",
-    "VectorField": "fields",
+    # Together with its lookups, which are functions.
+    "VectorField": "functions",
     "VectorFromText": "functions",
     "VectorIndex": "indexes",
     "VectorManager": "query",

@@ -292,7 +292,3 @@ def _names(key: Any) -> list[str]:
     )
     columns = [e.name for e in expressions if isinstance(e, models.F)]
     return [*key.fields, *columns]
-
-
-# The lookups that are functions of ours.
-from . import functions as _functions  # noqa: E402, F401

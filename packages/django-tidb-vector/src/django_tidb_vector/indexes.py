@@ -13,6 +13,8 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, NotSupportedError, connec
 from django.db.backends.ddl_references import Statement, Table
 from django.db.models import F, Index, Model
 
+from django_tidb.statements import IndexStatement
+
 from .fields import VectorField
 from .functions import CosineDistance, Distance, L2Distance
 
@@ -149,8 +151,8 @@ class VectorIndex(Index):
         self, model: type[Model], schema_editor: Any, using: str = "", **kwargs: Any
     ) -> Statement | None:
         """
-        Return CREATE VECTOR INDEX, with what has to be sent before it; core
-        puts what it holds as `inline` into CREATE TABLE.
+        Return CREATE VECTOR INDEX, with the statements that have to be sent
+        before it and the form that it has inside CREATE TABLE.
 
         Returns None, with a warning, if the cluster has no TiFlash node and
         the database's OPTIONS say to do without.
@@ -179,11 +181,18 @@ class VectorIndex(Index):
             sql="CREATE VECTOR INDEX %(name)s ON %(table)s (%(columns)s) USING HNSW",
             **kwargs,
         )
-        if self.tiflash_replicas in (None, 1):
-            # The server gives a new table its one replica.
-            statement.inline = "VECTOR INDEX %(name)s (%(columns)s) USING HNSW"
-        statement.prerequisites = self._replica_sql(model, schema_editor)
-        return statement
+        # The server gives a new table one replica.
+        inline = (
+            "VECTOR INDEX %(name)s (%(columns)s) USING HNSW"
+            if self.tiflash_replicas in (None, 1)
+            else None
+        )
+        return IndexStatement(
+            statement.template,
+            inline=inline,
+            prerequisites=self._replica_sql(model, schema_editor),
+            **statement.parts,
+        )
 
     def _replica_sql(self, model: type[Model], schema_editor: Any) -> list[Statement]:
         table = model._meta.db_table
@@ -193,7 +202,8 @@ class VectorIndex(Index):
             with connection.cursor() as cursor:
                 cursor.execute(
                     "SELECT replica_count FROM information_schema.tiflash_replica "
-                    "WHERE table_schema = DATABASE() AND table_name = %s",
+                    "WHERE table_schema = DATABASE() "
+                    "AND LOWER(table_name) = LOWER(%s)",
                     [table],
                 )
                 count = (cursor.fetchone() or (0,))[0]
@@ -238,8 +248,8 @@ class VectorIndex(Index):
             cursor.execute(
                 "SELECT SUM(rows_stable_indexed), SUM(rows_stable_not_indexed) "
                 "FROM information_schema.tiflash_indexes "
-                "WHERE tidb_database = DATABASE() AND tidb_table = %s "
-                "AND index_name = %s",
+                "WHERE tidb_database = DATABASE() "
+                "AND LOWER(tidb_table) = LOWER(%s) AND index_name = %s",
                 [model._meta.db_table, self.name],
             )
             indexed, not_indexed = cursor.fetchone()
@@ -303,7 +313,7 @@ def _has_tiflash(connection: Any) -> bool:
 
 
 def _has_rows(connection: Any, table: str) -> bool:
-    if table not in connection.introspection.table_names():
+    if not connection.introspection.existing([table]):
         return False
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT 1 FROM {connection.ops.quote_name(table)} LIMIT 1")

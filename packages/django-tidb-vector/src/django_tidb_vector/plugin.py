@@ -1,64 +1,124 @@
-"""What this distribution adds to the backend; see django_tidb.plugins."""
+"""Plugin of django-tidb-core; see :mod:`django_tidb.plugins`."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from django_tidb.plugins import Plugin
 
 if TYPE_CHECKING:
-    from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import Field, Model
 
-# As information_schema.columns has it.
+    from django_tidb.base import DatabaseWrapper
+    from django_tidb.introspection import FieldInfo
+    from django_tidb.known_issues import KnownIssue
+    from django_tidb.schema import DatabaseSchemaEditor
+
+# The type of a vector column in information_schema.columns and in DDL.
 _COLUMN_TYPE = re.compile(r"vector(?:\((\d+)\))?", re.IGNORECASE)
 
 
-def field_type(
-    column: Any, connection: BaseDatabaseWrapper
-) -> tuple[str, dict[str, Any]] | None:
-    """Recognise a vector column, with the number of its dimensions if fixed."""
-    found = _COLUMN_TYPE.fullmatch(column.column_type)
-    if found is None:
-        return None
-    arguments = {"dimensions": int(found[1])} if found[1] else {}
-    return "django_tidb_vector.VectorField", arguments
+def _vector_type(field: Field, connection: DatabaseWrapper) -> re.Match[str] | None:
+    return _COLUMN_TYPE.fullmatch(field.db_type(connection) or "")
 
 
-def alter_field(
-    schema_editor: Any, model: type[Model], old_field: Field, new_field: Field
-) -> bool:
-    """
-    Raise what says why a column cannot become a vector, or one of other
-    dimensions: ``NotSupportedError`` if the server has no such change,
-    ``DataError`` if there are vectors that would not fit. Else leave it to
-    core.
-    """
-    # Called for every field, in projects without numpy too.
-    old_type, new_type = (
-        (field.db_type(schema_editor.connection) or "")
-        for field in (old_field, new_field)
-    )
-    was, becomes = map(_COLUMN_TYPE.fullmatch, (old_type, new_type))
-    if old_type == new_type or not old_type or not new_type:
-        return False
-    if was and becomes:
-        if becomes[1] and not schema_editor.collect_sql:
-            _check_rows(schema_editor, model, old_field, new_field, int(becomes[1]))
-    elif was or becomes:
-        from django.db import NotSupportedError
+class VectorPlugin(Plugin):
+    """VECTOR columns. Every hook also runs in projects without numpy."""
 
-        raise NotSupportedError(
-            f"{new_field} cannot be changed from {old_type} to {new_type}: TiDB "
-            "changes no column from or to a vector. Add another field, fill it, and "
-            "remove this one."
+    name = "vector"
+    api_version = 2
+    database_options = ("skip_vector_indexes_without_tiflash",)
+    default_functions = ("VEC_FROM_TEXT",)
+    legacy_imports = {
+        f"django_tidb.fields.vector.{name}": f"django_tidb_vector.{name}"
+        for name in (
+            "CosineDistance",
+            "L1Distance",
+            "L2Distance",
+            "NegativeInnerProduct",
+            "VectorField",
+            "VectorIndex",
         )
-    return False
+    }
+
+    def introspect_column(
+        self, column: FieldInfo, connection: DatabaseWrapper
+    ) -> tuple[str, dict[str, Any]] | None:
+        """Recognise a vector column, with the number of its dimensions if fixed."""
+        found = _COLUMN_TYPE.fullmatch(column.column_type)
+        if found is None:
+            return None
+        arguments = {"dimensions": int(found[1])} if found[1] else {}
+        return "django_tidb_vector.VectorField", arguments
+
+    def takes_default(self, field: Field, connection: DatabaseWrapper) -> bool:
+        """
+        Return False for a vector: ADD COLUMN answers 1105 to a literal and 1674
+        to a function, https://docs.pingcap.com/tidb/stable/vector-search-data-types
+        """
+        return _vector_type(field, connection) is None
+
+    def add_field(
+        self, schema_editor: DatabaseSchemaEditor, model: type[Model], field: Field
+    ) -> bool:
+        """
+        Add a vector column that has a ``db_default`` or is NOT NULL in three
+        steps: ADD COLUMN without either, UPDATE, and MODIFY. A column that is
+        NOT NULL from the start would give the rows that exist a value that no
+        query can read.
+        """
+        from django_tidb.defaults import has_db_default
+
+        if _vector_type(field, schema_editor.connection) is None or (
+            field.null and not has_db_default(field)
+        ):
+            return False
+        schema_editor.add_nullable_field(model, field)
+        return True
+
+    def alter_field(
+        self,
+        schema_editor: DatabaseSchemaEditor,
+        model: type[Model],
+        old_field: Field,
+        new_field: Field,
+    ) -> bool:
+        """
+        Raise the reason why a column cannot become a vector, or one of other
+        dimensions: ``NotSupportedError`` if the server has no such change,
+        ``DataError`` if there are vectors that would not fit. Else leave it to
+        core.
+        """
+        connection = schema_editor.connection
+        old_type, new_type = (
+            field.db_type(connection) or "" for field in (old_field, new_field)
+        )
+        was, becomes = map(_COLUMN_TYPE.fullmatch, (old_type, new_type))
+        if old_type == new_type or not old_type or not new_type:
+            return False
+        if was and becomes:
+            if becomes[1] and not schema_editor.collect_sql:
+                _check_rows(schema_editor, model, old_field, new_field, int(becomes[1]))
+        elif was or becomes:
+            from django.db import NotSupportedError
+
+            raise NotSupportedError(
+                f"{new_field} cannot be changed from {old_type} to {new_type}: TiDB "
+                "changes no column from or to a vector. Add another field, fill it, "
+                "and remove this one."
+            )
+        return False
+
+    def known_issues(self) -> Iterable[KnownIssue]:
+        from .known_issues import KNOWN_ISSUES
+
+        return KNOWN_ISSUES
 
 
 def _check_rows(
-    schema_editor: Any,
+    schema_editor: DatabaseSchemaEditor,
     model: type[Model],
     old_field: Field,
     new_field: Field,
@@ -87,21 +147,4 @@ def _check_rows(
         )
 
 
-plugin = Plugin(
-    name="vector",
-    api_version=1,
-    field_type=field_type,
-    alter_field=alter_field,
-    options=("skip_vector_indexes_without_tiflash",),
-    moved={
-        f"django_tidb.fields.vector.{name}": f"django_tidb_vector.{name}"
-        for name in (
-            "CosineDistance",
-            "L1Distance",
-            "L2Distance",
-            "NegativeInnerProduct",
-            "VectorField",
-            "VectorIndex",
-        )
-    },
-)
+plugin = VectorPlugin()

@@ -6,6 +6,6 @@ Whoever writes new code imports from the plugins' own packages.
 
 from __future__ import annotations
 
-from django_tidb.plugins import moved_names
+from django_tidb.plugins import legacy_names
 
-__getattr__ = moved_names(__name__, ["BigAutoRandomField"], "django-tidb-autorandom")
+__getattr__ = legacy_names(__name__, ["BigAutoRandomField"], "django-tidb-autorandom")

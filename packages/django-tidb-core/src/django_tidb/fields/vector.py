@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from django_tidb.plugins import moved_names
+from django_tidb.plugins import legacy_names
 
-__getattr__ = moved_names(
+__getattr__ = legacy_names(
     __name__,
     [
         "CosineDistance",

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import platform
 import textwrap
+from collections.abc import Callable
 from importlib.metadata import entry_points, version
 from typing import Any
 
@@ -33,8 +34,19 @@ class Command(BaseCommand):
         parser.add_argument(
             "--json", action="store_true", help="Print one JSON object."
         )
+        subparsers = parser.add_subparsers(title="sub-commands", metavar="COMMAND")
+        for plugin in get_plugins():
+            plugin.add_subcommands(subparsers)
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(
+        self,
+        *args: Any,
+        subcommand: Callable[..., None] | None = None,
+        **options: Any,
+    ) -> None:
+        if subcommand is not None:
+            subcommand(self, **options)
+            return
         aliases = options["database"] or [
             alias for alias in connections if is_tidb(connections[alias])
         ]
