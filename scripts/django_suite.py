@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from django_tidb.features import BY_DESIGN, REFUSED, UNDEFINED, Listed
+from django_tidb.django_suite import BY_DESIGN, REFUSED, UNDEFINED, Listed
 
 PAGE = Path(__file__).parents[1] / "docs" / "ref" / "django-suite.md"
 

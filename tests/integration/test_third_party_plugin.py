@@ -237,7 +237,8 @@ def test_columns(tickets):
     )
     tickets.manage("migrate")
     tickets.shell(
-        "from app.models import Ticket; assert Ticket.objects.get().expires.year == 2100"
+        "from app.models import Ticket\n"
+        "assert Ticket.objects.get().expires.year == 2100"
     )
     output = tickets.manage("inspectdb", "app_ticket")
     assert "expires = example_tidb_ttl.fields.ExpiresField(" in output
