@@ -14,13 +14,13 @@ import pytest
 from django.db import connection
 from django.db.utils import OperationalError
 
-from django_tidb import features
+from django_tidb import django_suite
 
 from .models import Author
 
 ROOT = Path(__file__).parents[2]
 LISTS = {
-    name: getattr(features, name) for name in ("REFUSED", "UNDEFINED", "BY_DESIGN")
+    name: getattr(django_suite, name) for name in ("REFUSED", "UNDEFINED", "BY_DESIGN")
 }
 DJANGOS = [(4, 2), (5, 0), (5, 1), (5, 2), (6, 0), (6, 1)]
 
@@ -71,7 +71,7 @@ def test_page_is_up_to_date():
     assert text == script["page"](script["results"](text))
 
 
-UNORDERED = [entry for entry in features.UNDEFINED if "ORDER BY" in entry.reason]
+UNORDERED = [entry for entry in django_suite.UNDEFINED if "ORDER BY" in entry.reason]
 
 
 @pytest.mark.django_db
