@@ -1,4 +1,4 @@
-"""How much of the ids of each table has been drawn."""
+"""The share of ids that each table has used."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ _INTEGER = re.compile(r"(\w+?int|int)(?:\(\d+\))?( unsigned)?")
 
 @dataclass(frozen=True)
 class IdUsage:
-    """The ids of one table."""
+    """The use of ids in one table."""
 
-    #: The table and its column.
+    #: The name of the table and of its column.
     table: str
     column: str
     #: "AUTO_RANDOM" or "AUTO_INCREMENT".
     kind: str
-    #: How many ids are used up, those included that a server has taken in
-    #: advance, some 30,000 at a time, and that are lost when it restarts.
+    #: The number of ids that are used up, including those that servers have reserved,
+    #: some 30,000 at a time, and lose on a restart.
     used: int
-    #: How many there are: of an AUTO_RANDOM key, the numbers that its counter
-    #: has beside the random bits.
+    #: The number of ids in all. For an AUTO_RANDOM key it is the range of the counter
+    #: below the random bits.
     capacity: int
 
     @property
     def share(self) -> float:
-        """The part that is used, from 0 to 1."""
+        """The used share, from 0 to 1."""
         return self.used / self.capacity
 
 
@@ -50,11 +50,12 @@ def id_usage(
     using: str | None = None, tables: Iterable[str] | None = None
 ) -> list[IdUsage]:
     """
-    Return the use of ids in the tables of the database `using`, the default
-    one if it is None, or in some `tables` of it; the fullest come first.
+    Return the use of ids in the tables of the database `using` (the default
+    database if it is None), or in some `tables` of it. The fullest table comes
+    first.
 
-    Asks the server for each table that has an AUTO_RANDOM or AUTO_INCREMENT
-    column: https://docs.pingcap.com/tidb/stable/sql-statement-show-table-next-rowid
+    Asks the server for each table with an AUTO_RANDOM or AUTO_INCREMENT column:
+    https://docs.pingcap.com/tidb/stable/sql-statement-show-table-next-rowid
 
     Raises ValueError if the database is not a TiDB.
     """
@@ -97,18 +98,18 @@ def _usage(
     else:
         kind = "AUTO_INCREMENT"
         integer = _INTEGER.match(column_type)
-        # A server takes FLOAT and DOUBLE too.
+        # The server also accepts FLOAT and DOUBLE.
         bits = _INTEGER_BITS[integer[1]] if integer else 64
     unsigned = " unsigned" in column_type
     capacity = 2 ** (bits if unsigned else bits - 1) - 1
     cursor.execute(f"SHOW TABLE {connection.ops.quote_name(table)} NEXT_ROW_ID")
-    # One line for each counter of the table, of which some may not be in use.
+    # The answer has a line for each counter of the table, some of which may be unused.
     used = max(int(number) for _, _, _, number, _ in cursor.fetchall()) - 1
     return IdUsage(table, column, kind, min(used, capacity), capacity)
 
 
 def report(connection: BaseDatabaseWrapper) -> dict[str, list[dict[str, Any]]]:
-    """Return what the command ``tidb`` shows of a database."""
+    """Return the section that ``manage.py tidb`` shows of a database."""
     return {
         "Ids used": [
             {

@@ -15,7 +15,7 @@ from . import plugins, tls
 from .driver import ensure_driver
 from .version import TiDBVersion
 
-# What follows imports the driver under the name that Django gives it.
+# The driver has to be chosen before these modules import it.
 ensure_driver()
 
 from django.db.backends.mysql.base import CLIENT, Database  # noqa: E402
@@ -30,7 +30,7 @@ from .operations import DatabaseOperations  # noqa: E402
 from .schema import DatabaseSchemaEditor  # noqa: E402
 from .validation import DatabaseValidation  # noqa: E402
 
-# A server need not know all of them: some are newer than it is.
+# The variables that this backend reads. Older servers lack some of them.
 _VARIABLES = (
     "allow_auto_random_explicit_insert",
     "collation_database",
@@ -49,14 +49,14 @@ _VARIABLES = (
     "transaction_isolation",
 )
 
-# What OPTIONS may hold beside the driver's options.
+# Options of this backend in OPTIONS, beside the driver's.
 _OPTIONS = ("drop_unsupported_db_defaults", "rebuild_tables")
 
-# What servers other than TiDB answer to tidb_version(): no database selected
-# (MySQL), no such function, no right to execute it (MariaDB).
+# The errors of servers other than TiDB for tidb_version(): no database
+# selected (MySQL), no such function, no right to execute it (MariaDB).
 _NO_SUCH_FUNCTION = (1046, 1305, 1370)
 
-# Their options in Meta are known from here on.
+# Loading the plugins registers their options of class Meta.
 plugins.get_plugins()
 
 
@@ -69,28 +69,27 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
     """
 
     display_name = "TiDB"
-    # What is_tidb() looks at.
+    # The mark that is_tidb() looks for.
     tidb = True
 
-    # Constants, because whatever a server says here describes the protocol
-    # and not what TiDB can do. With this version Django's MySQL backend sends
-    # the statements that TiDB understands; the option server-version of the
-    # server can replace its own answer by any text:
+    # These are constants, because the server's answer describes the protocol and not
+    # the features of TiDB. With this version Django's MySQL backend sends statements
+    # that TiDB accepts. The server's option server-version can replace its answer by
+    # any text:
     # https://docs.pingcap.com/tidb/stable/tidb-configuration-file#server-version
     mysql_is_mariadb = False
     mysql_version = (8, 0, 11)
 
-    # SERIALIZABLE is refused with error 8048, READ UNCOMMITTED likewise:
+    # SERIALIZABLE and READ UNCOMMITTED are refused with error 8048:
     # https://docs.pingcap.com/tidb/stable/transaction-isolation-levels
     isolation_levels = {"read committed", "repeatable read"}
 
-    # Case is ignored by comparing in lower case, together with
-    # DatabaseOperations.lookup_cast(): TiDB's default collation is utf8mb4_bin,
-    # with which LIKE is case-sensitive. An explicit collation would do as well
-    # but for columns and connections in another character set (error 1253),
-    # Collate() (1267), and clusters without the new collation framework; and
-    # an index on Lower() serves this form alone.
-    # https://docs.pingcap.com/tidb/stable/character-set-and-collation
+    # Lookups are case-insensitive by comparing in lower case, together with
+    # DatabaseOperations.lookup_cast(): TiDB's default collation is utf8mb4_bin, with
+    # which LIKE is case-sensitive. An explicit collation would fail for columns and
+    # connections in another character set (error 1253), with Collate() (1267), and on
+    # clusters without the new collation framework; an index on Lower() serves this form
+    # alone. https://docs.pingcap.com/tidb/stable/character-set-and-collation
     operators = {
         **MySQLDatabaseWrapper.operators,
         "iexact": "LIKE LOWER(%s)",
@@ -112,8 +111,8 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
     ops_class = DatabaseOperations
     validation_class = DatabaseValidation
 
-    # The versions of the servers that this process has met. Threads have
-    # connections of their own, which need not ask again.
+    # The versions of the servers that this process has connected to, so that the
+    # connections of other threads need not ask.
     _versions: ClassVar[dict[tuple[Any, ...], TiDBVersion]] = {}
 
     @property
@@ -127,10 +126,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
 
     @cached_property
     def tidb_dropped_defaults(self) -> dict[Any, bool]:
-        """
-        Whether ``drop_unsupported_db_defaults`` leaves out the ``db_default``
-        of a field, as far as it has been found out.
-        """
+        """Known answers of ``defaults.is_left_out()``, by field."""
         return {}
 
     def get_connection_params(self) -> dict[str, Any]:
@@ -144,11 +140,11 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         for name in self.tidb_options:
             del params[name]
         self._check_options()
-        # Django sets what AUTOCOMMIT asks for; before that, the drivers would
-        # switch it off: two round trips for a value that the server starts with.
+        # Django applies AUTOCOMMIT after connecting. Until then the drivers would
+        # switch it off, which costs two round trips for the server's own default.
         params.setdefault("autocommit", None)
-        # Django 4.2 asks for utf8, which newer client libraries call utf8mb3,
-        # a name that TiDB before 7.5 does not know.
+        # Django 4.2 asks for utf8, which newer client libraries call utf8mb3, a name
+        # that TiDB before 7.5 does not know.
         if "charset" not in self.settings_dict["OPTIONS"]:
             params["charset"] = "utf8mb4"
         return tls.with_tls_options(
@@ -179,7 +175,8 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """
         Return a new connection of the driver, with the TLS that ``ssl_mode``
-        asks for; the driver's ``OperationalError`` says what it asks for.
+        asks for. The driver's ``OperationalError`` names the mode if that
+        fails.
         """
         options = self.settings_dict["OPTIONS"]
         mode = options.get("ssl_mode")
@@ -192,7 +189,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         try:
             connection = super().get_new_connection(conn_params)
         except Database.OperationalError as error:
-            # PyMySQL has a number of its own for what Python's ssl refuses.
+            # PyMySQL has another error number where Python's ssl refuses the server.
             if error.args[:1] == (tls.CONNECTION_ERROR,) or isinstance(
                 error.__context__, ssl.SSLError
             ):
@@ -200,7 +197,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
                     error.args[0], f"{error.args[1]}. {asked}"
                 ) from error
             raise
-        # With REQUIRED, MariaDB's client library goes on in plain text if the
+        # MariaDB's client library ignores REQUIRED and continues in plain text if the
         # server has no TLS: https://github.com/PyMySQL/mysqlclient/issues/474
         if (
             mode in tls.ENCRYPTED_MODES
@@ -215,7 +212,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
     @cached_property
     def tidb_version(self) -> TiDBVersion:
         """
-        The server's version. Asked for once per process and server.
+        The server's version, read once per process and server.
 
         Raises ``NotSupportedError`` if the server is not a TiDB.
         """
@@ -251,7 +248,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         try:
             super().init_connection_state()
         except NotSupportedError:
-            # Django would go on using the connection without another look.
+            # Django would keep the connection and never look at the version again.
             self.close()
             raise
 
@@ -261,12 +258,12 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
     @contextmanager
     def session_variables(self, **values: Any) -> Iterator[None]:
         """
-        Give variables of this session other values for the length of a block,
-        and then the ones that they had, also after an error and within a
-        broken transaction.
+        Set variables of this session for the length of a block, and restore
+        their values at its end, also after an error and within a broken
+        transaction.
 
-        The names must be those of server variables. Raises what the server
-        answers to one that it does not know.
+        The names must be those of server variables. Raises the server's error
+        for an unknown one.
         """
         self.ensure_connection()
         connection = self.connection
@@ -285,7 +282,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         try:
             yield
         finally:
-            # A new connection has the values that it should have.
+            # A new connection has its own values already.
             if self.connection is connection:
                 assign({name: before[name] for name in changes})
 
@@ -296,7 +293,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         when the first is needed, and again for each schema editor.
         """
         with self.temporary_connection() as cursor:
-            # CONVERT_TZ returns NULL if the server has no time zone database.
+            # CONVERT_TZ returns NULL if the server has no time zone tables.
             cursor.execute(
                 "SELECT variable_name, variable_value "
                 "FROM information_schema.session_variables "
@@ -309,7 +306,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
 
     @property
     def mysql_server_data(self) -> dict[str, Any]:
-        # In the form that Django's MySQL backend has it.
+        # The keys and types are those of Django's MySQL backend.
         variables = self.tidb_variables
         return {
             "version": self.tidb_version.text,
@@ -322,8 +319,8 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
 
     @contextmanager
     def constraint_checks_disabled(self) -> Iterator[None]:
-        # What Django loads fixtures, and the rows of a serialized test
-        # database, in.
+        # Django loads fixtures, and the rows of a serialized test database, in this
+        # block.
         with ExitStack() as stack:
             stack.enter_context(super().constraint_checks_disabled())
             for plugin in plugins.get_plugins():

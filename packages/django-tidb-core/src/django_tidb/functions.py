@@ -1,4 +1,4 @@
-"""Forms of Django's expressions that TiDB understands."""
+"""SQL forms of Django's expressions that TiDB accepts."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from django.db.models.functions import Cast, Chr, Greatest, Least, Round
 
 from .defaults import is_left_out
 
-# CHAR() takes the bytes of a character as one number. MySQL's form counts on
-# the character set utf16, which TiDB does not have, so this is UTF-8:
+# CHAR() takes the bytes of a character as one number. MySQL's form needs the
+# character set utf16, which TiDB does not have, so this is UTF-8:
 # https://docs.pingcap.com/tidb/stable/character-set-and-collation
 _UTF8 = (
     "CHAR(CASE"
@@ -35,8 +35,8 @@ def chr_as_tidb(self: Chr, compiler: Any, connection: Any) -> tuple[str, Any]:
 
 
 def round_as_tidb(self: Round, compiler: Any, connection: Any) -> tuple[str, Any]:
-    # An integer is rounded as a double: half of them to the even neighbour,
-    # unlike on MySQL, and large ones to something else entirely.
+    # TiDB rounds an integer as a double: halves go to the even neighbour, unlike on
+    # MySQL, and integers beyond 2**53 change.
     # https://docs.pingcap.com/tidb/stable/numeric-functions-and-operators
     if not isinstance(self.output_field, models.IntegerField):
         return self.as_sql(compiler, connection)
@@ -51,7 +51,7 @@ def round_as_tidb(self: Round, compiler: Any, connection: Any) -> tuple[str, Any
     )
 
 
-# A backslash and what it escapes in the text of a JSON value.
+# A backslash and the character that it escapes in the text of a JSON value.
 _ESCAPE = re.compile(
     r"\\(?:u(?P<high>d[89ab][0-9a-f]{2})\\u(?P<low>d[c-f][0-9a-f]{2})|.)", re.DOTALL
 )
@@ -59,9 +59,8 @@ _ESCAPE = re.compile(
 
 def _path_for_tidb(path: str) -> str:
     """
-    Return a JSON path with the characters beyond U+FFFF in place of pairs of
-    escapes, which make TiDB fail with error 1105.
-
+    Return a JSON path in which characters beyond U+FFFF stand for themselves.
+    Django writes them as pairs of escapes, to which TiDB answers error 1105:
     https://github.com/pingcap/tidb/issues/61091
     """
 
@@ -86,7 +85,7 @@ def has_key_as_tidb(
     self: HasKeyLookup, compiler: Any, connection: Any
 ) -> tuple[str, Any]:
     sql, params = self.as_mysql(compiler, connection)
-    # For each key the same parameters of the left-hand side, and its path.
+    # The parameters of the left-hand side are repeated for each key, before its path.
     keys = self.rhs if isinstance(self.rhs, (list, tuple)) else [self.rhs]
     each = len(params) // len(keys) if keys else 1
     return sql, tuple(
@@ -98,9 +97,8 @@ def has_key_as_tidb(
 def duration_as_tidb(
     self: DurationExpression, compiler: Any, connection: Any
 ) -> tuple[str, Any]:
-    # An INTERVAL can be added, but not multiplied; a duration is a number of
-    # microseconds in any case.
-    # https://docs.pingcap.com/tidb/stable/date-and-time-functions
+    # TiDB adds an INTERVAL but does not multiply one, so a duration is a number of
+    # microseconds here. https://docs.pingcap.com/tidb/stable/date-and-time-functions
     numbers = (
         models.DecimalField,
         models.DurationField,
@@ -118,8 +116,8 @@ def duration_as_tidb(
 def extreme_as_tidb(
     self: Greatest | Least, compiler: Any, connection: Any
 ) -> tuple[str, Any]:
-    # COALESCE() of a time and a parameter is a text, and then so is the
-    # greatest of them.
+    # COALESCE() of a time and a parameter is a text, which makes GREATEST() compare
+    # texts.
     output = self.output_field
     if not isinstance(output, (models.DateField, models.TimeField)):
         return self.as_sql(compiler, connection)
@@ -132,7 +130,7 @@ def extreme_as_tidb(
 
 
 def any_value_as_tidb(self: Any, compiler: Any, connection: Any) -> tuple[str, Any]:
-    # In a larger expression, ANY_VALUE() is refused with error 1055:
+    # ANY_VALUE() inside a larger expression is refused with error 1055:
     # https://github.com/pingcap/tidb/issues/65334
     return self.as_sql(compiler, connection, function="MIN")
 
@@ -146,7 +144,7 @@ def database_default_as_tidb(
 
 
 def register_functions() -> None:
-    """Give the expressions their ``as_tidb``, which only TiDB connections use."""
+    """Register the ``as_tidb`` methods, which only TiDB connections call."""
     Chr.as_tidb = chr_as_tidb
     DurationExpression.as_tidb = duration_as_tidb
     Greatest.as_tidb = extreme_as_tidb
@@ -154,9 +152,9 @@ def register_functions() -> None:
     KeyTransform.as_tidb = key_transform_as_tidb
     Least.as_tidb = extreme_as_tidb
     Round.as_tidb = round_as_tidb
-    # Django has it from 5.0.
+    # Django has this function from 5.0.
     if database_default := getattr(expressions, "DatabaseDefault", None):
         database_default.as_tidb = database_default_as_tidb
-    # Django has it from 6.0.
+    # Django has this function from 6.0.
     if any_value := getattr(models, "AnyValue", None):
         any_value.as_tidb = any_value_as_tidb

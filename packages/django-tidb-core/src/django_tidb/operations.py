@@ -15,16 +15,16 @@ from .known_issues import KNOWN_ISSUES
 
 register_functions()
 
-# Of this many rows, DELETE takes as long as TRUNCATE does of any number:
-# 12 ms, measured on one node.
+# A DELETE of this many rows takes as long as a TRUNCATE of any number: 12 ms,
+# measured on one node.
 _FEW_ROWS = 1000
-# Tables that one statement looks into. The time that the optimizer takes grows
-# faster than their number.
+# The number of tables that one statement looks into. The optimizer's time
+# grows faster than the number.
 _TABLES_AT_ONCE = 100
 
 
 class EmptyTable(str):
-    """A statement of ``sql_flush()``, which knows what it is for."""
+    """A statement of ``sql_flush()`` that carries its table."""
 
     table: str
     #: Whether AUTO_INCREMENT has to start from 1 again.
@@ -52,13 +52,13 @@ class DatabaseOperations(MySQLDatabaseOperations):
         default, also called text or traditional), brief, verbose, dot and,
         from TiDB 7.0, tidb_json.
         """
-        # TEXT is the name that Django has for every backend's plain format, and
-        # TRADITIONAL, another name for ROW, is MySQL's.
+        # Django calls every backend's plain format TEXT. TRADITIONAL is MySQL's name
+        # for ROW.
         if format and format.upper() == "TEXT":
             format = "TRADITIONAL"
         format = format or "ROW"
         analyze = options.pop("analyze", False)
-        # MySQL's method would choose a format of MySQL's.
+        # MySQL's method would choose one of MySQL's formats.
         prefix = super(MySQLDatabaseOperations, self).explain_query_prefix(
             format, **options
         )
@@ -67,7 +67,7 @@ class DatabaseOperations(MySQLDatabaseOperations):
             self.connection.tidb_version
         ):
             return f"{prefix}{' ANALYZE' if analyze else ''} FORMAT={format}"
-        # The older parser wants the formats that are TiDB's own in quotes.
+        # The older parser accepts TiDB's own formats in quotes only.
         if format == "TRADITIONAL":
             format = "ROW"
         if not analyze:
@@ -90,7 +90,7 @@ class DatabaseOperations(MySQLDatabaseOperations):
     def on_conflict_suffix_sql(
         self, fields: Any, on_conflict: Any, update_fields: Any, unique_fields: Any
     ) -> str:
-        # The alias for the new row, which MySQL wants, is a syntax error:
+        # TiDB answers a syntax error to the alias of the new row that MySQL asks for:
         # https://docs.pingcap.com/tidb/stable/sql-statement-insert
         if on_conflict == OnConflict.UPDATE:
             assignments = ", ".join(
@@ -107,7 +107,7 @@ class DatabaseOperations(MySQLDatabaseOperations):
             return super().regex_lookup(lookup_type)
         if lookup_type == "regex":
             return "%s REGEXP BINARY %s"
-        # A flag of the syntax that TiDB's regular expressions have:
+        # (?i) is a flag of RE2, the regular expressions of TiDB:
         # https://github.com/google/re2/wiki/Syntax
         return "%s REGEXP CONCAT('(?i)', %s)"
 
@@ -156,7 +156,7 @@ class DatabaseOperations(MySQLDatabaseOperations):
             sql.table: sql.reset for sql in sql_list if isinstance(sql, EmptyTable)
         }
         if len(sql_list) != len(tables) + 2:
-            # Not, or no longer, the list of sql_flush().
+            # The list was not made by sql_flush(), or has been changed.
             super().execute_sql_flush(sql_list)
             return
         connection = self.connection
@@ -178,7 +178,7 @@ class DatabaseOperations(MySQLDatabaseOperations):
                     cursor.execute(f"TRUNCATE TABLE {self.quote_name(table)}")
 
     def _delete_rows(self, cursor: Any, tables: list[str], all_rows: bool) -> list[str]:
-        """Return the tables that may hold more rows than have been deleted."""
+        """Delete rows; return the tables that may still hold some."""
         limit = "" if all_rows else f" LIMIT {_FEW_ROWS}"
         large = []
         for table in tables:
@@ -188,7 +188,7 @@ class DatabaseOperations(MySQLDatabaseOperations):
         return large
 
     def not_empty(self, cursor: Any, tables: Iterable[str]) -> list[str]:
-        """Return the tables that hold rows; a name can be `database`.`table`."""
+        """Return the tables that hold rows. A name can be `database`.`table`."""
         found = []
         for batch in _batches(tables):
             cursor.execute(
@@ -201,14 +201,11 @@ class DatabaseOperations(MySQLDatabaseOperations):
         return found
 
     def _tables_to_reset(self, cursor: Any, tables: Iterable[str]) -> list[str]:
-        """
-        Return those with an AUTO_INCREMENT that would not start from 1.
-        """
+        """Return the tables whose AUTO_INCREMENT would not start from 1."""
         found = []
         for batch in _batches(tables):
-            # Before the server has used a table, it says 0 or 1 here, although
-            # ids may have been given out, by itself or by another server of
-            # the cluster; it is NULL for tables without AUTO_INCREMENT.
+            # The value is NULL for tables without AUTO_INCREMENT. It is 0 or 1 until
+            # the server has used a table, even if the cluster has given out ids before.
             # https://docs.pingcap.com/tidb/stable/information-schema-tables
             cursor.execute(
                 "SELECT LOWER(table_name) FROM information_schema.tables "
@@ -227,9 +224,8 @@ class DatabaseOperations(MySQLDatabaseOperations):
 
     def _has_moved(self, cursor: Any, table: str) -> bool:
         """
-        Return whether a counter of the table has left 1, on whatever server of
-        the cluster: TiDB tells the next id that any server will be given.
-
+        Return whether a counter of the table has left 1 on any server of the
+        cluster: TiDB shows the next id that any of them will allocate.
         https://docs.pingcap.com/tidb/stable/sql-statement-show-table-next-rowid
         """
         cursor.execute(f"SHOW TABLE {self.quote_name(table)} NEXT_ROW_ID")
@@ -239,12 +235,12 @@ class DatabaseOperations(MySQLDatabaseOperations):
         self, style: Any, sequences: Iterable[dict[str, Any]]
     ) -> list[str]:
         """
-        Return a statement for each AUTO_INCREMENT that has moved: it goes on
-        from the greatest value in the table.
+        Return a statement for each AUTO_INCREMENT that has moved, after which
+        it continues from the greatest value in the table.
 
-        TiDB gives out the number that it is told, even if there is a row with
-        it, and that takes FORCE, which TiDB has from 6.1; an older one can
-        reset empty tables only, which are truncated.
+        TiDB allocates the given number even if a row has it. Lowering a counter
+        takes FORCE, which TiDB has from 6.1; on older servers only empty tables
+        are reset, by TRUNCATE.
         https://docs.pingcap.com/tidb/stable/auto-increment
         """
         can_force = not KNOWN_ISSUES["force-auto-increment"].affects(
@@ -254,7 +250,7 @@ class DatabaseOperations(MySQLDatabaseOperations):
         with self.connection.cursor() as cursor:
             for sequence in sequences:
                 table, column = sequence["table"], sequence["column"]
-                # A table without AUTO_INCREMENT has no column.
+                # A table without AUTO_INCREMENT has no column here.
                 if not (column and self._has_moved(cursor, table)):
                     continue
                 last = self._last_id(cursor, table, column)
@@ -273,14 +269,14 @@ class DatabaseOperations(MySQLDatabaseOperations):
         return statements
 
     def _last_id(self, cursor: Any, table: str, column: str) -> int | None:
-        """Return the greatest number that a row has; None without rows."""
+        """Return the greatest number in a column, or None if the table is empty."""
         cursor.execute(
             "SELECT tidb_pk_type FROM information_schema.tables "
             "WHERE table_schema = DATABASE() AND LOWER(table_name) = LOWER(%s)",
             [table],
         )
         columns = [self.quote_name(column)]
-        # Its hidden row ids have the same counter:
+        # The hidden row ids of the table share the counter:
         # https://docs.pingcap.com/tidb/stable/clustered-indexes
         if cursor.fetchone() == ("NONCLUSTERED",):
             columns.append("_tidb_rowid")

@@ -1,10 +1,10 @@
 """
-What a TiDB server says about itself, as one value that compares correctly.
+The version of a TiDB server, as one value that compares correctly.
 
 ``VERSION()`` starts with the MySQL version whose protocol TiDB speaks
-(``8.0.11-TiDB-v8.5.6``), so nothing may be derived from that part. See
-https://docs.pingcap.com/tidb/stable/release-versioning for how TiDB numbers
-its releases.
+(``8.0.11-TiDB-v8.5.6``), so nothing may be derived from that part. TiDB's own
+numbering is described in
+https://docs.pingcap.com/tidb/stable/release-versioning.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from functools import total_ordering
 
 __all__ = ["TiDBVersion"]
 
-# A build without a usable number is somebody's own build of TiDB's sources,
-# which are newer than any release that this package knows.
+# A build without a usable number was made from TiDB's sources, which are newer
+# than any release that this package knows.
 _UNNUMBERED_BUILD = (8, 5, 0)
 
 _TIDB_RE = re.compile(r"-TiDB-(?P<rest>.*)", re.DOTALL)
@@ -35,7 +35,7 @@ _STAGES = {"alpha": -3, "beta": -2, "rc": -1, None: 0}
 
 
 def _field(text: str, name: str) -> str:
-    """Return one line's value of what ``tidb_version()`` prints."""
+    """Return the value of one line in the output of ``tidb_version()``."""
     match = re.search(rf"^{name}:[ \t]*(.*?)\s*$", text, re.MULTILINE)
     return match[1] if match else ""
 
@@ -55,25 +55,26 @@ class TiDBVersion:
 
     #: Major, minor and patch number.
     release: tuple[int, int, int]
-    #: "Community", "Enterprise", "Serverless", "Cloud", or "" if not told.
+    #: "Community", "Enterprise", "Serverless", "Cloud", or "" if the server does not
+    #: say.
     edition: str = ""
-    #: "tikv", "unistore", ..., or "" if not told.
+    #: "tikv", "unistore", ..., or "" if the server does not say.
     store: str = ""
-    #: What the server answered, for people.
+    #: The server's answer, for people to read.
     text: str = ""
-    #: (-3 alpha, -2 beta, -1 release candidate, 0 release; its serial number;
-    #: commits since that tag)
+    #: A pre-release and its position: (-3 alpha, -2 beta, -1 release candidate, 0
+    #: release; its serial number; commits since that tag)
     stage: tuple[int, int, int] = field(default=(0, 0, 0), repr=False)
 
     @classmethod
     def parse(cls, version: str, details: str = "") -> TiDBVersion | None:
         """
         Return the version that `version`, the answer to ``VERSION()``, and
-        `details`, the answer to ``tidb_version()``, describe; None if
-        neither comes from a TiDB. Never raises, whatever the text.
+        `details`, the answer to ``tidb_version()``, describe; None if neither
+        comes from a TiDB. Never raises, whatever the text.
 
-        `details` decides where `version` carries no number of TiDB's, for
-        the server's option ``server-version`` replaces all of `version`.
+        `details` decides where `version` carries no TiDB number: the server's
+        option ``server-version`` replaces the whole of `version`.
         """
         edition = _field(details, "Edition")
         store = _field(details, "Store")
@@ -121,7 +122,7 @@ class TiDBVersion:
     def __str__(self) -> str:
         return ".".join(map(str, self.release))
 
-    # Equal to a tuple only if that has all three numbers: so equal values
+    # A version equals a tuple only if the tuple has three numbers, so that equal values
     # have equal hashes.
     def __eq__(self, other: object) -> bool:
         if isinstance(other, TiDBVersion):

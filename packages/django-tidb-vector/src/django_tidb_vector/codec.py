@@ -35,31 +35,32 @@ MAX_DIMENSIONS = 16383
 _NUMBERS = (Real, Decimal)
 _BOOLEANS = (bool, np.bool_)
 
-# The one number, but for its sign, whose shortest text is wrong for whoever
-# reads it as a double first, which both TiDB and Python do: that lies exactly
-# between this and the next number of single precision, and is rounded there.
+# The one magnitude whose shortest text is wrong for readers that parse a
+# double first, as TiDB and Python do: it lies exactly between this number and
+# the next one of single precision, and is rounded away.
 _ODD = np.uint32(0x15AE43FD).view(np.float32)
 _ODD_TEXT, _ODD_LONGER_TEXT = "7.038531e-26", "7.0385307e-26"
 # The server writes no exponents.
 _ODD_DIGITS = "00000000007038531"
 _ODD_DOUBLE = float(_ODD_TEXT)
-# How it writes this number and all that are smaller.
+# The server's text of this number and of all smaller ones.
 _TINY = "0." + 25 * "0"
 _LARGEST = float(np.finfo(np.float32).max)
 
-# From so many characters on simdjson is the faster one, and below so many
-# numbers numpy is.
+# From this number of characters on, simdjson is faster than orjson; below this
+# number of elements, numpy is.
 _LONG = 600
 _FEW = 16
 
-# What struct raises, and for integers of more than 1024 bits.
+# struct raises OverflowError for integers of more than 1024 bits.
 _TOO_LARGE = (OverflowError, struct.error)
 
 
 class _Local(threading.local):
     """
-    A parser for each thread. It keeps the memory that it needed, some 15 times
-    the longest text; a new one for each text would have the system clear it.
+    A parser for each thread. It keeps its memory, some 15 times the longest
+    text; a new parser for each text would make the system clear that memory
+    again.
     """
 
     def __init__(self) -> None:
@@ -88,7 +89,7 @@ def to_vector(value: Any, dimensions: int | None = None) -> Vector:
     else:
         array = _from_array(value)
     if array.ndim == 1 and not array.size:
-        # The type of nothing says nothing.
+        # The dtype of an empty array carries no information.
         raise ValueError("a vector must have at least one dimension")
     if array.dtype.kind not in "iuf":
         raise ValueError(f"{_shorten(value)} is not a sequence of real numbers")
@@ -103,7 +104,7 @@ def to_vector(value: Any, dimensions: int | None = None) -> Vector:
         raise ValueError(f"a vector has at most {MAX_DIMENSIONS} dimensions")
     vector = array
     if array.dtype != np.float32:
-        # The values that do not fit become infinite here.
+        # Values beyond single precision become infinite here, and are refused below.
         with np.errstate(over="ignore"):
             vector = array.astype(np.float32)
     finite = np.isfinite(vector)
@@ -122,12 +123,12 @@ def _from_array(value: Any) -> npt.NDArray[Any]:
     try:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        # As that of a tensor on another device says.
+        # The message is the object's own, such as that of a tensor on another device.
         raise ValueError(f"no array can be made of it: {error}") from error
 
 
 def _from_numbers(value: Sequence[Any]) -> Vector:
-    # numpy would make numbers of True, texts of numbers, and matrices of lists.
+    # numpy would convert booleans and texts to numbers, and nested lists to matrices.
     for kind in set(map(type, value)):
         if kind in _BOOLEANS or not issubclass(kind, _NUMBERS):
             index = next(i for i, element in enumerate(value) if type(element) is kind)
@@ -147,8 +148,8 @@ def _from_numbers(value: Sequence[Any]) -> Vector:
 
 
 def _pack(value: Sequence[Any]) -> Vector:
-    # Some four times as fast as numpy's conversion of a list, and as exact:
-    # either rounds Python's double once. (Integers beyond 2**53 become one first.)
+    # This is some four times as fast as numpy's conversion of a list, and as exact:
+    # both round Python's double once. Integers beyond 2**53 become a double first.
     vector = np.empty(len(value), np.float32)
     _packer(len(value))(vector, 0, *value)
     return vector
@@ -174,8 +175,8 @@ def encode(value: Any, dimensions: int | None = None) -> str:
     """
     vector = np.ascontiguousarray(to_vector(value, dimensions))
     text = orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-    # No other number has this within its text. Exponents are rare, and a single
-    # character is found some thirty times as fast.
+    # No other number contains this text. Exponents are rare, and searching for a single
+    # character is some thirty times as fast.
     if "e" in text and _ODD_TEXT in text:
         text = text.replace(_ODD_TEXT, _ODD_LONGER_TEXT)
     return text
@@ -189,7 +190,7 @@ def decode(text: str | bytes) -> Vector:
     single precision.
     """
     if isinstance(text, bytes):
-        # The drivers give str. What is not ASCII is refused in any encoding.
+        # The drivers return str. Anything but ASCII is refused, in any encoding.
         text = text.decode("latin-1")
     if len(text) >= _LONG and (vector := _decode_long(text)) is not None:
         return vector
@@ -197,12 +198,12 @@ def decode(text: str | bytes) -> Vector:
         value = orjson.loads(text)
         if type(value) is list and value:
             if "e" in text and bool in map(type, value):
-                raise TypeError  # true and false would become numbers
+                raise TypeError  # JSON booleans would become numbers
             if "-0," in text or "-0]" in text:
-                # For JSON that is an integer, which has no sign.
+                # JSON reads this as an integer, which has no negative zero.
                 value = [float(number) for number in text.strip()[1:-1].split(",")]
-            # numpy is the faster one for a few, but would take texts and None,
-            # and overflow; hypot() does not.
+            # numpy is faster for a few elements, but accepts texts and None and
+            # overflows; hypot() does not.
             if len(value) < _FEW and math.hypot(*value) < _LARGEST:
                 vector = np.array(value, np.float32)
             else:
@@ -218,15 +219,15 @@ def decode(text: str | bytes) -> Vector:
 
 
 def _decode_long(text: str) -> Vector | None:
-    """Return what decode() does, or None if anything about `text` is unusual."""
-    # simdjson makes one list of nested ones.
+    """Return the result of decode(), or None if anything about `text` is unusual."""
+    # simdjson flattens nested lists.
     if simdjson is None or text.rfind("[") != 0:
         return None
     try:
         buffer = _local.parser.parse(text).as_buffer(of_type="d")
     except (RuntimeError, TypeError, ValueError):
-        # Also for integers of more than 64 bits, and for a parser at work, which
-        # a signal handler may find.
+        # Integers of more than 64 bits raise too, and so does a parser that is in use,
+        # which a signal handler may interrupt.
         return None
     doubles = np.frombuffer(buffer)
     if not doubles.size:
@@ -234,7 +235,7 @@ def _decode_long(text: str) -> Vector | None:
     sizes = np.abs(doubles)
     if sizes.max() > _LARGEST:
         return None
-    # A search of the text takes long, and most vectors have no such numbers.
+    # Searching the text takes long, and most vectors have no such numbers.
     if sizes.min() <= _ODD_DOUBLE and ("-0," in text or "-0]" in text or _TINY in text):
         return None
     return doubles.astype(np.float32)
@@ -242,8 +243,8 @@ def _decode_long(text: str) -> Vector | None:
 
 def parse(text: str | bytes, dimensions: int | None = None) -> Vector:
     """
-    Return what a person or a file has written as :func:`to_vector` does: its
-    ValueError says which element is wrong.
+    Parse a vector that a person or a file has written. Raises the ValueError of
+    :func:`to_vector`, which names the wrong element.
     """
     try:
         value = orjson.loads(text)
@@ -256,7 +257,7 @@ def parse(text: str | bytes, dimensions: int | None = None) -> Vector:
 
 def numbers(value: Any) -> list[float]:
     """
-    Return `value` as a list of Python's numbers with few digits: 0.1, where
+    Return `value` as a list of Python numbers with few digits: 0.1, where
     ``tolist()`` of a float32 array has 0.10000000149011612.
     """
     found: list[float] = orjson.loads(encode(value))
@@ -264,7 +265,7 @@ def numbers(value: Any) -> list[float]:
 
 
 def preview(value: Any) -> str:
-    """Return what a person wants to see of a vector: its beginning and size."""
+    """Return a short description of a vector for people: its beginning and size."""
     vector = to_vector(value)
     first = ", ".join(f"{number:.4g}" for number in vector[:3])
     more = ", …" if vector.size > 3 else ""

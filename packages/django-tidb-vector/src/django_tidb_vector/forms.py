@@ -1,4 +1,4 @@
-"""Vectors in forms: typed as JSON, [1, 2.5, -3]."""
+"""Form fields for vectors, which are typed as JSON: [1, 2.5, -3]."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ __all__ = ["EMPTY_VALUES", "VectorFormField", "VectorWidget"]
 
 
 class _EmptyValues(tuple[Any, ...]):
-    # "array in empty_values", which Django asks everywhere, has no single
-    # answer unless arrays are told apart first.
+    # Django asks for "value in empty_values" everywhere. For an array that is ambiguous
+    # as a boolean, so the container compares arrays itself.
     def __contains__(self, value: object) -> bool:
         return not isinstance(value, np.ndarray) and super().__contains__(value)
 
 
-#: Django's empty values; no array is one of them.
+#: Django's empty values, of which no array is one.
 EMPTY_VALUES = _EmptyValues(validators.EMPTY_VALUES)
 
-# Dimensions that a person may well edit.
+# The largest number of dimensions that a person is likely to edit.
 _IN_FULL = 16
 
 
 class _Typed(str):
-    """What was typed, with the vector that it was to replace, as base64."""
+    """The text that was typed, and the vector that it replaces, as base64."""
 
     current: str
 
 
 class VectorWidget(forms.Textarea):
     """
-    A text area for JSON. Of a vector with more than 16 dimensions that is there
-    already it shows the first few elements and their number; left empty it
-    keeps that vector, which a hidden input holds, and if the field is not
-    required there is a box to tick for none.
+    A text area for JSON. For an existing vector with more than 16 dimensions it
+    shows the first few elements and their number. If it is left empty, it keeps
+    that vector, which a hidden input holds; if the field is not required, a
+    check box clears it.
     """
 
     def render(
@@ -53,10 +53,10 @@ class VectorWidget(forms.Textarea):
         try:
             vector = parse(self.format_value(value) or "")
         except ValueError:
-            # Nothing, or nothing that is right: to be filled in.
+            # The text area is empty or invalid, so the user has to fill it in.
             vector = None
         if (vector is None or vector.size <= _IN_FULL) and isinstance(value, _Typed):
-            # Emptied, it keeps the vector that is there still.
+            # An empty text area keeps the existing vector.
             text = str(value)
             try:
                 vector = _from_base64(value.current)
@@ -92,7 +92,7 @@ class VectorWidget(forms.Textarea):
         try:
             return encode(_from_base64(current))
         except ValueError:
-            # The field says so.
+            # The form field decides whether there is a check box.
             return current
 
     def value_omitted_from_data(self, data: Any, files: Any, name: str) -> bool:
@@ -117,12 +117,12 @@ class VectorFormField(forms.CharField):
 
     def prepare_value(self, value: Any) -> Any:
         if hasattr(value, "resolve_expression"):
-            # A db_default, whose value is not known yet.
+            # This is a db_default, whose value the server has not computed yet.
             return None
         return value if value is None or isinstance(value, str) else encode(value)
 
     def to_python(self, value: Any) -> Vector | None:
-        # A field that is disabled gets its initial value.
+        # A disabled field gets its initial value.
         text = super().to_python(self.prepare_value(value))
         if not text:
             return None

@@ -40,28 +40,29 @@ for _connector in (Combinable.ADD, Combinable.SUB):
     register_combinable_fields(VectorField, _connector, VectorField, VectorField)
 
 
-# Fields take a while to make.
+# Creating a field takes time, so all expressions share one.
 _ANY_VECTOR = VectorField()
 
 
 class VectorValue(Value):
     """
-    A vector, any that :class:`.VectorField` takes, where Django wants an
-    expression: ``F("embedding") - VectorValue([1, 2, 3])``. Raises ValueError
-    if it is none.
+    A vector as an expression, in the forms that :class:`.VectorField` accepts:
+    ``F("embedding") - VectorValue([1, 2, 3])``.
+
+    Raises ValueError if the value is not a vector.
     """
 
     def __init__(self, vector: Any, output_field: Any = None) -> None:
-        # As text, for an expression has to be hashable and comparable.
+        # The value is a text, because an expression has to be hashable and comparable.
         field = output_field or _ANY_VECTOR
         super().__init__(field.get_prep_value(vector), output_field=field)
-        # Django compares expressions by these, array elements one by one.
+        # Django compares expressions by these arguments, arrays element by element.
         options = {} if output_field is None else {"output_field": output_field}
         self._constructor_args = ((self.value,), options)
 
 
 class _Argument(VectorValue):
-    """A vector for a function that makes one of a text itself."""
+    """A vector for a function that converts a text itself."""
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
         return "%s", [self.value]
@@ -74,7 +75,7 @@ def _expression(value: Any) -> Any:
 
 
 def _dimensions(expression: Any) -> int | None:
-    """Return the number of dimensions, or None where it is not known."""
+    """Return the number of dimensions, or None if it is unknown."""
     if isinstance(expression, VectorValue):
         return None if expression.value is None else expression.value.count(",") + 1
     field = getattr(expression, "_output_field_or_none", None)
@@ -85,11 +86,11 @@ class Distance(Func):
     """
     The distance between `expression`, the name of a vector column or an
     expression, and `vector`, a sequence or array of numbers or an expression.
-    A float; None if either is NULL. Needs TiDB 8.4 or later.
+    The result is a float, or None if either is NULL. Needs TiDB 8.4 or later.
 
-    Raises ValueError if `vector` is not a vector or, when used in a query,
-    does not have as many dimensions as the column. Without `vector` it
-    describes what a vector index is for.
+    Raises ValueError if `vector` is not a vector or, when used in a query, has
+    another number of dimensions than the column. Without `vector` it describes
+    the distance of a vector index.
     """
 
     output_field = FloatField()
@@ -154,7 +155,7 @@ class CosineDistance(Distance):
 
 @deconstructible(path="django_tidb_vector.NegativeInnerProduct")
 class NegativeInnerProduct(Distance):
-    """The inner product, negated so that the most alike come first."""
+    """The inner product, negated so that the most similar vectors come first."""
 
     function = "VEC_NEGATIVE_INNER_PRODUCT"
 
@@ -191,7 +192,7 @@ class VectorAsText(_OfVector):
 class VectorFromText(Func):
     """
     The vector that `expression`, the name of a text column or an expression,
-    has as text. The server raises an error for text that is no vector.
+    holds as text. The server raises an error for a text that is not a vector.
     """
 
     function = "VEC_FROM_TEXT"

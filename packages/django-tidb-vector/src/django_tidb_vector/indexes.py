@@ -23,13 +23,13 @@ __all__ = ["IndexStatus", "VectorIndex"]
 #: The option in DATABASES[...]["OPTIONS"] for servers without TiFlash.
 SKIP_OPTION = "skip_vector_indexes_without_tiflash"
 
-# What the server has indexes for.
+# The distances for which the server has indexes.
 METRICS = (L2Distance, CosineDistance)
 
 
 @dataclass(frozen=True)
 class IndexStatus:
-    """How many rows of a table its vector index has, and has not yet."""
+    """The numbers of rows that a vector index contains, and does not contain yet."""
 
     indexed: int
     not_indexed: int
@@ -37,22 +37,22 @@ class IndexStatus:
 
 class VectorIndex(Index):
     """
-    An index for the nearest neighbours by one distance function, as in
-    ``VectorIndex(CosineDistance("embedding"), name="doc_embedding")``; the
-    same is ``VectorIndex(fields=["embedding"], metric=CosineDistance, …)``.
-    The column has fixed `dimensions`, the distance is L2Distance or
+    An index for the nearest neighbours by one distance function:
+    ``VectorIndex(CosineDistance("embedding"), name="doc_embedding")``, or
+    equivalently ``VectorIndex(fields=["embedding"], metric=CosineDistance,
+    …)``. The column needs fixed `dimensions`, and the distance is L2Distance or
     CosineDistance. Needs TiDB 8.4 or later with a TiFlash node.
 
-    The index lives in a TiFlash replica of the table. A table that is new or
-    empty gets one replica if it has none. One that has rows is copied for
-    that, so it has to be asked for: `tiflash_replicas` is the number that the
-    table is given if it has fewer.
+    The index is stored in a TiFlash replica of the table. A new or empty table
+    without a replica gets one. Creating the first replica of a table with rows
+    copies all of them, so it has to be requested: `tiflash_replicas` is the
+    number of replicas that the table gets if it has fewer.
 
-    Raises TypeError or ValueError if it is not about one column and one
-    distance.
+    Raises TypeError or ValueError unless the index is about one distance of one
+    column.
     """
 
-    # For the checks of VectorField.
+    # The checks of VectorField look for this attribute.
     is_vector_index = True
 
     def __init__(
@@ -96,7 +96,7 @@ class VectorIndex(Index):
 
     @property
     def column(self) -> str | None:
-        """The name of the field, or None if there is none."""
+        """The name of the field, or None if the expression is not a field."""
         (distance,) = self.expressions
         sources = distance.get_source_expressions()
         if len(sources) == 1 and isinstance(sources[0], F):
@@ -160,7 +160,7 @@ class VectorIndex(Index):
         Raises ``NotSupportedError`` if there is no such node, or if the table
         has rows, but no TiFlash replica.
         """
-        # What sqlmigrate writes may be for another cluster.
+        # The output of sqlmigrate may be meant for another cluster.
         if not (schema_editor.collect_sql or _has_tiflash(schema_editor.connection)):
             message = (
                 f"The index {self.name!r} of {model._meta.label} needs a TiFlash node, "
@@ -229,7 +229,7 @@ class VectorIndex(Index):
     ) -> Statement:
         statement = super().remove_sql(model, schema_editor, **kwargs)
         if schema_editor.connection.tidb_options.get(SKIP_OPTION):
-            # It may have been left out.
+            # Creating the index may have been skipped.
             return Statement(
                 "DROP INDEX IF EXISTS %(name)s ON %(table)s", **statement.parts
             )
@@ -241,8 +241,8 @@ class VectorIndex(Index):
         self, model: type[Model], *, using: str = DEFAULT_DB_ALIAS
     ) -> IndexStatus | None:
         """
-        Return how much of the index is built, or None if TiFlash does not
-        know it (yet).
+        Return how much of the index is built, or None if TiFlash does not list
+        it yet.
         """
         with connections[using].cursor() as cursor:
             cursor.execute(
@@ -266,9 +266,9 @@ class VectorIndex(Index):
         interval: float = 1,
     ) -> IndexStatus:
         """
-        Return when all stable rows are in the index, looking every `interval`
-        seconds; rows of the last minutes may still be missing, and searches
-        read them without it.
+        Wait until all stable rows are in the index, and return its status. The
+        index is looked up every `interval` seconds. Rows of the last minutes
+        may be missing from it, and searches read them from the table.
 
         Raises TimeoutError after `timeout` seconds.
         """
@@ -305,8 +305,8 @@ def _has_tiflash(connection: Any) -> bool:
                 "FROM information_schema.cluster_info"
             )
         except DatabaseError:
-            # TiDB Cloud does not show its nodes, nor does any cluster without
-            # the privilege PROCESS. The server will know.
+            # TiDB Cloud does not list its nodes, and no cluster lists them without the
+            # privilege PROCESS. The server's answer to the statement decides.
             return True
         tiflash, tikv = cursor.fetchone()
     return bool(tiflash) or not tikv

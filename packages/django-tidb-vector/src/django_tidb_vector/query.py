@@ -18,7 +18,7 @@ _Model = TypeVar("_Model", bound=models.Model)
 
 
 class VectorQuerySet(models.QuerySet[_Model]):
-    """A QuerySet that finds the nearest; see :class:`VectorManager`."""
+    """A QuerySet with :meth:`nearest`; see :class:`VectorManager`."""
 
     def nearest(
         self,
@@ -32,20 +32,20 @@ class VectorQuerySet(models.QuerySet[_Model]):
         distance_name: str = "distance",
     ) -> VectorQuerySet[_Model]:
         """
-        Return the `k` rows whose `field`, the name of a VectorField, is
-        nearest to `vector`, the nearest first, each with its distance as
-        attribute `distance_name`; only those up to `max_distance`, if given.
+        Return the `k` rows whose `field`, the name of a VectorField, is nearest
+        to `vector`. The nearest comes first, and each row has its distance as
+        attribute `distance_name`. `max_distance` limits the distance.
 
-        The filters of this QuerySet come first, so the answer is exact; the
-        server reads all rows that they let through. With `candidates` the
-        filters come after: they choose among that many rows, the nearest of
-        the whole table, which the server finds with a vector index if
-        ``Meta.indexes`` has one for the metric. Fewer than `k` may be left
-        then, or none.
+        Without `candidates`, the filters of this QuerySet are applied first.
+        The answer is exact, and the server reads all rows that pass the
+        filters. With `candidates`, the server finds that many nearest rows of
+        the whole table, with a vector index if ``Meta.indexes`` has one for the
+        metric, and the filters choose among them; fewer than `k` rows, or none,
+        may be left.
 
-        Rows without a vector, and those whose distance is NULL, as the cosine's
-        is if either vector has length 0, are left out. As of any QuerySet that
-        has been sliced, no more can be asked of the answer: filter before.
+        Rows without a vector are left out, and so are rows whose distance is
+        NULL: the cosine distance is NULL if either vector has length 0. The
+        result is sliced, so it cannot be filtered any further.
 
         Raises FieldError if `field` is no VectorField, TypeError if `metric` is
         no distance, and ValueError if `vector` does not fit, `k` or
@@ -74,7 +74,7 @@ class VectorQuerySet(models.QuerySet[_Model]):
 
         def with_distance(rows: Any) -> Any:
             rows = rows.annotate(**{distance_name: distance})
-            # NULL comes before all distances.
+            # NULL is sorted before all distances.
             if max_distance is not None:
                 return rows.filter(**{f"{distance_name}__lte": max_distance})
             if issubclass(metric, CosineDistance):
@@ -90,8 +90,8 @@ class VectorQuerySet(models.QuerySet[_Model]):
                     f"candidates is {candidates}; it must be {k}, as k is, or more."
                 )
             inner = self.model._base_manager.using(self.db)
-            # Nothing but ORDER BY distance LIMIT lets the server use an index,
-            # which has no vectors that are NULL.
+            # The server uses an index for ORDER BY distance LIMIT alone. The index has
+            # no entries for NULL.
             if not has_index(self.model, self.db, field, metric):
                 inner = with_distance(inner)
             inner = inner.order_by(distance)

@@ -1,7 +1,8 @@
 """
-Vectors in Django REST framework, of the extra ``rest``.
+Vectors in Django REST framework, for the extra ``rest``.
 
-With both apps in INSTALLED_APPS a ModelSerializer has it for each VectorField.
+With both apps in INSTALLED_APPS a ModelSerializer uses this field for each
+VectorField.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class VectorSerializerField(serializers.ModelField):
         super().__init__(model_field=field, **kwargs)
 
     def get_attribute(self, instance: Any) -> Any:
-        # A ModelField would take the whole instance.
+        # Without this, a ModelField would pass the whole instance.
         return serializers.Field.get_attribute(self, instance)
 
     def to_internal_value(self, data: Any) -> Vector | None:
@@ -44,11 +45,11 @@ class VectorSerializerField(serializers.ModelField):
             raise serializers.ValidationError(error.messages, code="invalid") from error
 
     def to_representation(self, value: Any) -> list[float] | None:
-        # What a db_default has made of it is not known before it is read.
+        # The value of a db_default is unknown until the row is read.
         return None if hasattr(value, "resolve_expression") else numbers(value)
 
 
 def register() -> None:
-    """Make it the field of every ModelSerializer."""
+    """Register the field with ModelSerializer."""
     mapping = serializers.ModelSerializer.serializer_field_mapping
     mapping[VectorField] = VectorSerializerField
