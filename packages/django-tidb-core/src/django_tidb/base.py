@@ -326,8 +326,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         # database, in.
         with ExitStack() as stack:
             stack.enter_context(super().constraint_checks_disabled())
-            for plugin in plugins.get_plugins():
-                stack.enter_context(plugin.loading(self))
+            stack.enter_context(plugins.loading(self))
             yield
 
     def schema_editor(self, *args: Any, **kwargs: Any) -> DatabaseSchemaEditor:

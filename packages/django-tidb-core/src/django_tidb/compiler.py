@@ -20,7 +20,7 @@ from django.db.models.sql import AND, OR, Query
 from django.db.models.sql.where import WhereNode
 
 from .defaults import has_default, is_left_out
-from .plugins import get_plugins
+from .plugins import get_plugins, loading
 
 
 class AsTiDBMixin:
@@ -121,6 +121,12 @@ def _as_signed(value: int, expression: Any, connection: Any) -> int:
 
 
 class SQLInsertCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLInsertCompiler):
+    def execute_sql(self, returning_fields: Any = None) -> Any:
+        if not self.query.raw:
+            return super().execute_sql(returning_fields)
+        with loading(self.connection):
+            return super().execute_sql(returning_fields)
+
     def get_converters(self, expressions: Any) -> dict[int, tuple[list[Any], Any]]:
         """
         Return Django's converters of the one value that an INSERT returns, the

@@ -14,8 +14,8 @@ loaded together with the engine, before the apps are.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -107,8 +107,9 @@ class Plugin:
     #: Called with an InsertQuery or an UpdateQuery of Django's and the connection
     #: before it is compiled; raises what says why its rows cannot be written.
     write: Callable[[Any, BaseDatabaseWrapper], None] = _writes_anything
-    #: Returns a context manager for the connection in which fixtures, or the
-    #: rows of a serialized test database, are loaded.
+    #: Returns a context manager for the connection in which rows are written as
+    #: a serializer has read them: fixtures, the rows of a serialized test
+    #: database, and each row that is saved with ``raw=True``.
     loading: Callable[[BaseDatabaseWrapper], AbstractContextManager[Any]] = (
         _loads_anything
     )
@@ -188,6 +189,18 @@ def get_plugins() -> tuple[Plugin, ...]:
             )
         found[entry_point.name] = entry_point
     return tuple(_load(found[name]) for name in sorted(found))
+
+
+@contextmanager
+def loading(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """
+    Return a context manager in which the connection writes rows as a
+    serializer has read them, with what the plugins have to do for that.
+    """
+    with ExitStack() as stack:
+        for plugin in get_plugins():
+            stack.enter_context(plugin.loading(connection))
+        yield
 
 
 def register_meta_options(names: Iterable[str]) -> None:
