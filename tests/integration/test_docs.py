@@ -271,6 +271,76 @@ def test_migrations(project, tidb):
     assert tidb.fetchall() == ()
 
 
+HISTORY_ADMIN = """
+from django.contrib import admin
+from shop.models import Article
+from simple_history.admin import SimpleHistoryAdmin
+
+admin.site.register(Article, SimpleHistoryAdmin)
+"""
+COMPARE_MORE = """
+import numpy as np
+from auditlog.models import LogEntry
+from django.contrib.auth.models import User
+from django.test import Client
+from shop.models import Article, Film, Photo, Song
+from shop.vectors import same
+
+assert same(None, None) and same("a", "a") and not same("a", None)
+vector = np.float32([0.1, 2, 3])
+assert same(vector, [0.1, 2, 3]) and same("[0.1,2,3]", vector)
+assert not same(vector, None) and not same(None, vector)
+assert not same(vector, [0.1, 2]) and not same(vector, [0.1, 2, 4])
+
+# What is read later, in part, or not at all.
+photo = Photo.objects.defer("embedding").get()
+assert not photo.is_dirty() and photo.embedding.size == 3 and not photo.is_dirty()
+photo.embedding = [1, 2, 3]
+photo.title = "second"
+assert set(photo.get_dirty_fields()) == {"embedding", "title"}
+photo.save_dirty_fields()
+assert not photo.is_dirty()
+assert Photo.objects.get().embedding.tolist() == [1, 2, 3]
+
+song = Song.objects.defer("embedding").get()
+assert song.tracker.changed() == {}
+assert not song.tracker.has_changed("embedding")
+song.embedding = [1, 2, 3]
+assert song.tracker.has_changed("embedding")
+assert same(song.tracker.previous("embedding"), [0.1, 0.2, 0.3])
+song.title = "second"
+song.save()
+assert song.tracker.changed() == {}
+
+third, second, _ = Article.objects.get().history.all()
+assert third.diff_against(second, excluded_fields=["embedding"]).changes == []
+assert third.diff_against(second, included_fields=["title"]).changes == []
+(change,) = third.diff_against(second, included_fields=["embedding"]).changes
+assert same(change.old, [0.1, 0.2, 0.3]) and same(change.new, [0.1, 0.2, 4])
+third.instance.save()
+third.embedding = [7, 7, 7]
+third.title = "third"
+assert third.diff_against(second).changed_fields == ["embedding", "title"]
+client = Client(SERVER_NAME="localhost")
+client.force_login(User.objects.create_superuser("ann"))
+page = client.get(f"/admin/shop/article/{third.id}/history/").content.decode()
+assert "Embedding" in page and "0.3" in page, page
+
+film = Film.objects.get()
+film.title = "second"
+film.save()
+assert LogEntry.objects.first().changes == {"title": ["first", "second"]}
+"""
+
+
 @pytest.mark.works("vector")
 def test_vector_search(project):
     Guide("topics/vector-search.md", project).follow()
+
+
+@pytest.mark.works("vector")
+def test_compare_vectors(project):
+    guide = Guide("howto/compare-vectors.md", project)
+    guide.follow()
+    project.write("shop/admin.py", HISTORY_ADMIN)
+    project.shell(COMPARE_MORE)
