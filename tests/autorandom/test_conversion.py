@@ -238,6 +238,22 @@ def allow_rebuild(monkeypatch):
     )
 
 
+@pytest.mark.parametrize("cache", [None, 1])
+@pytest.mark.parametrize("arguments", [{}, {"shard_bits": 3, "range": 54}])
+def test_negative_ids(history, allow_rebuild, cache, arguments):
+    """They stay as they are, in place and in a rebuilt table."""
+    options = {"tidb_auto_id_cache": cache} if cache else {}
+    project = history(models.BigAutoField(primary_key=True), **options)
+    ann, bob = fill(project)
+    for key in (-1, -5, -(2**53)):
+        project["Author"].objects.create(pk=key, name="negative", mentor_id=bob)
+    project.alter(BigAutoRandomField(primary_key=True, **arguments))
+    rows = project["Author"].objects.filter(name="negative")
+    assert set(rows.values_list("pk", flat=True)) == {-1, -5, -(2**53)}
+    rows.delete()
+    check_rows(project, ann, bob)
+
+
 IMPOSSIBLE = [
     pytest.param(
         BigAutoRandomField(primary_key=True, shard_bits=6),

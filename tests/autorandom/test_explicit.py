@@ -6,17 +6,25 @@ import warnings
 import pytest
 from django.core import serializers
 from django.core.management import call_command
-from django.db import DataError, Error, NotSupportedError, connections, transaction
+from django.db import (
+    DataError,
+    Error,
+    NotSupportedError,
+    connections,
+    models,
+    transaction,
+)
 from django.db.models import F
 from django.db.utils import DatabaseError, IntegrityError
+from django.test.utils import isolate_apps
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_tidb_autorandom import allow_explicit_ids
+from django_tidb_autorandom import BigAutoRandomField, allow_explicit_ids
 from django_tidb_autorandom.explicit import EXPLICIT_ID_SHARE, _check_values
 
 from .models import Comment, Concert, Event, Member, ShortEvent
-from .utils import connection
+from .utils import connection, table
 
 COUNTER = 2**58 - 1
 
@@ -45,7 +53,9 @@ def test_refused(insert):
     message = (
         "autorandom.Event.id is an AUTO_RANDOM key, whose ids TiDB draws; a row with "
         "the id 7 is refused. Leave the id out, or insert the row in a block of "
-        "django_tidb_autorandom.allow_explicit_ids(using='default')."
+        "django_tidb_autorandom.allow_explicit_ids(using='default'). Around code that "
+        "is not yours, the block can stand in a middleware, or in a view that calls "
+        "the other one."
     )
     # One of them has the id as a text.
     pattern = re.escape(message).replace("7", "'?7'?")
@@ -215,16 +225,170 @@ def test_loaded_ids_never_collide(tmp_path):
     assert Event.objects.count() == 1 + len(loaded) + len(new)
 
 
+# -- Rows that are saved as they were dumped
+
+
+def deserialized(*rows):
+    return list(serializers.deserialize("json", serializers.serialize("json", rows)))
+
+
+@pytest.mark.django_db
+def test_raw_saves():
+    event = Event.objects.create(name="one")
+    concert = Concert.objects.create(name="live", place="here")
+    member = Member.objects.create()
+    saved = deserialized(event, Event.objects.get(pk=concert.pk), concert, member)
+    Member.objects.all().delete()
+    Event.objects.all().delete()
+    for row in saved:
+        row.save()
+        assert not is_allowed()
+    assert Event.objects.get(pk=event.pk).name == "one"
+    assert Concert.objects.get() == concert and Member.objects.get() == member
+    # Each is updated now.
+    for row in saved:
+        row.save()
+    with pytest.raises(NotSupportedError):
+        Event.objects.create(pk=7)
+
+
+@pytest.mark.django_db
+def test_raw_saves_that_fail():
+    (row,) = deserialized(Event.objects.create())
+    with pytest.raises(IntegrityError), transaction.atomic():
+        row.object.save_base(raw=True, force_insert=True)
+    assert not is_allowed()
+    row.object.pk = -(2**63) - 1
+    with pytest.raises(DataError, match="cannot have the id"), transaction.atomic():
+        row.save()
+    assert not is_allowed()
+
+
+@pytest.mark.django_db
+def test_raw_saves_in_blocks(django_assert_num_queries):
+    events = [Event.objects.create() for _ in range(3)]
+    saved = deserialized(*events)
+    Event.objects.all().delete()
+    # An UPDATE that finds nothing, and the INSERT; the variable is set already.
+    with allow_explicit_ids():
+        with django_assert_num_queries(2):
+            saved[0].save()
+        assert is_allowed()
+    with connection.constraint_checks_disabled():
+        saved[1].save()
+        assert is_allowed()
+        saved[2].save()
+    assert not is_allowed()
+    assert set(Event.objects.all()) == set(events)
+
+
+@pytest.mark.django_db(databases=["default", "sqlite"])
+def test_raw_saves_elsewhere():
+    (row,) = deserialized(Event(pk=7))
+    row.save(using="sqlite")
+    assert Event.objects.using("sqlite").get().pk == 7
+    Event.objects.using("sqlite").all().delete()
+
+
+# -- Tables whose key is not AUTO_RANDOM yet
+
+
+@pytest.fixture
+def pending(transactional_db):
+    """A model whose table has been made before its key was a BigAutoRandomField."""
+    with isolate_apps("tests.autorandom"):
+
+        class Before(models.Model):
+            id = models.BigAutoField(primary_key=True)
+            # A text that must not be mistaken for what it tells of.
+            name = models.CharField(
+                max_length=99, default="/*T![auto_rand] AUTO_RANDOM(5) */"
+            )
+
+            class Meta:
+                app_label = "autorandom"
+                db_table = "autorandom_pending"
+                db_table_comment = "bigint /*T![auto_rand] AUTO_RANDOM(5) */"
+
+        class Pending(models.Model):
+            id = BigAutoRandomField(primary_key=True, shard_bits=3, range=54)
+            name = models.CharField(max_length=99)
+
+            class Meta:
+                app_label = "autorandom"
+                db_table = "autorandom_pending"
+
+    with table(Before):
+        yield Pending
+
+
+@pytest.mark.parametrize("key", [7, -5, 2**60])
+def test_pending_migration(pending, key):
+    message = (
+        "autorandom.Pending.id is an AUTO_RANDOM key, but that of the table "
+        "'autorandom_pending' in the database 'default' is not yet: a migration is "
+        "pending. Until it has run, the table takes any id."
+    )
+    with pytest.warns(RuntimeWarning, match=f"^{re.escape(message)}$"):
+        row = pending.objects.create(pk=key)
+    assert row.pk == pending.objects.get().pk == key
+    assert not is_allowed()
+    # What brings no id is as ever.
+    assert pending.objects.create().pk > 0
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.resetwarnings()
+        for n in range(10, 15):
+            pending.objects.create(pk=n)
+    # Python shows a text once.
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "block",
+        "raw",
+        # Without a range, nothing that fits a BIGINT is refused.
+        pytest.param("update", marks=pytest.mark.works("auto-random-range")),
+    ],
+)
+def test_pending_migration_where_ids_are_allowed(pending, way):
+    if way == "block":
+        with allow_explicit_ids():
+            pending.objects.create(pk=7)
+    elif way == "raw":
+        pending(pk=7).save_base(raw=True)
+    else:
+        row = pending.objects.create()
+        with pytest.warns(RuntimeWarning, match="a migration is pending"):
+            pending.objects.filter(pk=row.pk).update(id=2**60)
+        pending.objects.filter(pk=2**60).update(id=7)
+    assert pending.objects.get().pk == 7
+
+
+def test_pending_migration_without_a_table(transactional_db):
+    with isolate_apps("tests.autorandom"):
+
+        class Missing(models.Model):
+            id = BigAutoRandomField(primary_key=True)
+
+            class Meta:
+                app_label = "autorandom"
+
+    with pytest.raises(DatabaseError, match="1146"):
+        Missing.objects.create(pk=7)
+
+
 # -- The range of ids
 
 
 @pytest.mark.works("auto-random-range")
 @pytest.mark.django_db
-@pytest.mark.parametrize("key", [0, -1, 2**53, 2**61, "9007199254740992"])
+@pytest.mark.parametrize("key", [0, -(2**53) - 1, 2**53, 2**61, "9007199254740992"])
 def test_outside_the_range(key):
     message = (
         f"autorandom.ShortEvent.id cannot have the id {key!r}: with a range of 54 bits "
-        f"ids are from 1 to {2**53 - 1}."
+        f"ids are from {-(2**53)} to {2**53 - 1}, without 0."
     )
     with allow_explicit_ids():
         with (
@@ -245,9 +409,53 @@ def test_outside_the_range(key):
 @pytest.mark.django_db
 def test_range_of_fixtures(tmp_path):
     fixture = tmp_path / "rows.json"
-    fixture.write_text('[{"model": "autorandom.event", "pk": -3, "fields": {}}]')
-    with pytest.raises(DataError, match="cannot have the id -3"):
+    key = -(2**63) - 1
+    fixture.write_text(
+        f'[{{"model": "autorandom.event", "pk": {key}, "fields": {{}}}}]'
+    )
+    with pytest.raises(DataError, match=f"cannot have the id {key}"):
         call_command("loaddata", str(fixture))
+
+
+def next_row_id(model):
+    with connection.cursor() as cursor:
+        cursor.execute(f"SHOW TABLE {model._meta.db_table} NEXT_ROW_ID")
+        return [row[3] for row in cursor.fetchall()]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("model", [Event, Concert])
+def test_negative_ids(model):
+    """TiDB takes them, draws none, and counts on as if they were not there."""
+    model.objects.create()
+    before = next_row_id(Event)
+    with allow_explicit_ids():
+        for key in (-5, -1, -(2**63)):
+            row = model.objects.create(pk=key)
+            assert row.pk == key
+            row.name = "again"
+            row.save()
+        model.objects.bulk_create([Event(pk=-7)]) if model is Event else None
+        assert model.objects.get_or_create(pk=-8)[0].pk == -8
+    Event.objects.filter(pk=-1).update(name="updated")
+    assert next_row_id(Event) == before
+    new = [model.objects.create().pk for _ in range(8)]
+    assert min(new) > 0 and len(set(new)) == 8
+    negative = Event.objects.filter(pk__lt=0)
+    assert {-5, -1, -8, -(2**63)} <= set(negative.values_list("pk", flat=True))
+    if model is Event:
+        Event.objects.filter(pk=-5).update(id=-6)
+        assert not Event.objects.filter(pk=-5).exists()
+
+
+@given(st.integers(min_value=-(2**63), max_value=-1))
+def test_negative_ids_use_up_nothing(key):
+    field = Event._meta.pk
+    field.bits = lambda connection: (5, 64)
+    try:
+        assert _check_values(field, [key], connection) is None
+    finally:
+        del field.bits
 
 
 @given(st.integers(min_value=1, max_value=2**63 - 1))

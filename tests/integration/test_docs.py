@@ -71,8 +71,9 @@ class Guide:
             elif target == "# mysite/settings.py":
                 self.append("mysite/settings.py", code)
             else:
-                assert re.fullmatch(r"# shop/\w+(/\w+)?\.py", target), target
-                self.project.write(target[2:], code)
+                name, _, place = target[2:].partition(", ")
+                assert re.fullmatch(r"shop/\w+(/\w+)?\.py", name), target
+                {"": self.project.write, "at the end": self.append}[place](name, code)
         return output
 
 
@@ -100,6 +101,42 @@ assert order.customer.friends.count() == 2
 """
 
 
+GUESTBOOK = {
+    "__init__": "",
+    "models": """
+        from django.db import models
+
+
+        class Guest(models.Model):
+            pass
+    """,
+    "migrations/__init__": "",
+    "migrations/0001_initial": """
+        from django.db import migrations, models
+
+
+        class Migration(migrations.Migration):
+            initial = True
+            operations = [
+                migrations.CreateModel(
+                    name="Guest",
+                    fields=[
+                        (
+                            "id",
+                            models.AutoField(
+                                auto_created=True,
+                                primary_key=True,
+                                serialize=False,
+                                verbose_name="ID",
+                            ),
+                        )
+                    ],
+                )
+            ]
+    """,
+}
+
+
 @pytest.mark.parametrize("key", ["AutoField", "BigAutoField"])
 def test_convert_to_auto_random(project, tidb, key):
     guide = Guide("howto/convert-to-auto-random.md", project)
@@ -112,7 +149,7 @@ def test_convert_to_auto_random(project, tidb, key):
     project.manage("makemigrations", "shop")
     project.manage("migrate")
     project.shell(ROWS)
-    _, sql, _ = guide.follow()
+    _, sql, _ = guide.follow(until="GuestbookConfig")
     assert ("`id` bigint AUTO_INCREMENT" in sql) == (key == "AutoField")
     assert sql.count("SET @@SESSION.tidb_allow_remove_auto_inc = 1;") == 2
     assert "AUTO_RANDOM(5)" in sql
@@ -125,6 +162,33 @@ def test_convert_to_auto_random(project, tidb, key):
         tidb.execute(f"SHOW CREATE TABLE `{project.name}`.`{table}`")
         assert kind in tidb.fetchone()[1]
     project.manage("makemigrations", "--check")
+    if key == "BigAutoField":
+        # Once is enough.
+        return
+    for name, text in GUESTBOOK.items():
+        project.write(f"guestbook/{name}.py", text)
+    own = "\nINSTALLED_APPS += ['guestbook']\n"
+    settings = project.path / "mysite/settings.py"
+    before = settings.read_text()
+    settings.write_text(before + own)
+    # What the guide warns of.
+    output = project.manage("makemigrations", "--check", "--dry-run", check=False)
+    assert "Alter field id on guest" in output
+    project.manage("migrate", "guestbook")
+    output = project.shell("from guestbook.models import Guest; Guest(id=7).save()")
+    assert "a migration is pending" in output
+    settings.write_text(before)
+    guide.follow()
+    project.manage("makemigrations", "--check")
+    output = project.shell("from guestbook.models import Guest; Guest(id=8).save()")
+    assert "pending" not in output
+
+
+TOO_SMALL = """
+class Speaker(models.Model):
+    id = BigAutoRandomField(primary_key=True)
+    tags = TaggableManager()
+"""
 
 
 @pytest.mark.works("auto-random-range")
@@ -145,6 +209,38 @@ def test_ids(project, tidb):
         # The counter goes on where the repair has set it.
         assert Event.objects.create(name="next").pk % 2**58 == 8
         assert Event.objects.count() == 3
+
+        from django.db import NotSupportedError
+        from django.test import RequestFactory
+        from shop.middleware import ExplicitIds
+
+        middleware = ExplicitIds(lambda request: Event.objects.create(pk=-5))
+        assert middleware(RequestFactory().get("/admin/")).pk == -5
+        try:
+            middleware(RequestFactory().get("/"))
+        except NotSupportedError:
+            pass
+        else:
+            raise AssertionError("The block is for the admin.")
+        """
+    )
+    # What the last section is about.
+    assert "tidb_autorandom.W006" not in project.manage("check")
+    guide.append("shop/models.py", TOO_SMALL)
+    project.manage("makemigrations", "shop")
+    message = project.manage("migrate", "shop")
+    assert "(tidb_autorandom.W006)" in message and "of shop.Speaker: these" in message
+    project.shell(
+        """
+        from django.db import DataError
+        from shop.models import Speaker
+
+        try:
+            Speaker.objects.create(pk=None).tags.add("famous")
+        except DataError as error:
+            assert error.args[0] == 1264
+        else:
+            raise AssertionError("django-taggit has larger ids now.")
         """
     )
 
@@ -175,6 +271,76 @@ def test_migrations(project, tidb):
     assert tidb.fetchall() == ()
 
 
+HISTORY_ADMIN = """
+from django.contrib import admin
+from shop.models import Article
+from simple_history.admin import SimpleHistoryAdmin
+
+admin.site.register(Article, SimpleHistoryAdmin)
+"""
+COMPARE_MORE = """
+import numpy as np
+from auditlog.models import LogEntry
+from django.contrib.auth.models import User
+from django.test import Client
+from shop.models import Article, Film, Photo, Song
+from shop.vectors import same
+
+assert same(None, None) and same("a", "a") and not same("a", None)
+vector = np.float32([0.1, 2, 3])
+assert same(vector, [0.1, 2, 3]) and same("[0.1,2,3]", vector)
+assert not same(vector, None) and not same(None, vector)
+assert not same(vector, [0.1, 2]) and not same(vector, [0.1, 2, 4])
+
+# What is read later, in part, or not at all.
+photo = Photo.objects.defer("embedding").get()
+assert not photo.is_dirty() and photo.embedding.size == 3 and not photo.is_dirty()
+photo.embedding = [1, 2, 3]
+photo.title = "second"
+assert set(photo.get_dirty_fields()) == {"embedding", "title"}
+photo.save_dirty_fields()
+assert not photo.is_dirty()
+assert Photo.objects.get().embedding.tolist() == [1, 2, 3]
+
+song = Song.objects.defer("embedding").get()
+assert song.tracker.changed() == {}
+assert not song.tracker.has_changed("embedding")
+song.embedding = [1, 2, 3]
+assert song.tracker.has_changed("embedding")
+assert same(song.tracker.previous("embedding"), [0.1, 0.2, 0.3])
+song.title = "second"
+song.save()
+assert song.tracker.changed() == {}
+
+third, second, _ = Article.objects.get().history.all()
+assert third.diff_against(second, excluded_fields=["embedding"]).changes == []
+assert third.diff_against(second, included_fields=["title"]).changes == []
+(change,) = third.diff_against(second, included_fields=["embedding"]).changes
+assert same(change.old, [0.1, 0.2, 0.3]) and same(change.new, [0.1, 0.2, 4])
+third.instance.save()
+third.embedding = [7, 7, 7]
+third.title = "third"
+assert third.diff_against(second).changed_fields == ["embedding", "title"]
+client = Client(SERVER_NAME="localhost")
+client.force_login(User.objects.create_superuser("ann"))
+page = client.get(f"/admin/shop/article/{third.id}/history/").content.decode()
+assert "Embedding" in page and "0.3" in page, page
+
+film = Film.objects.get()
+film.title = "second"
+film.save()
+assert LogEntry.objects.first().changes == {"title": ["first", "second"]}
+"""
+
+
 @pytest.mark.works("vector")
 def test_vector_search(project):
     Guide("topics/vector-search.md", project).follow()
+
+
+@pytest.mark.works("vector")
+def test_compare_vectors(project):
+    guide = Guide("howto/compare-vectors.md", project)
+    guide.follow()
+    project.write("shop/admin.py", HISTORY_ADMIN)
+    project.shell(COMPARE_MORE)

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import pickle
+from array import array
 
 import django
 import numpy as np
@@ -28,6 +30,8 @@ from django_tidb_vector import VectorField
 from tests.core.models import check
 
 from .models import Item
+
+FORMATS = ["json", "jsonl", "python", "xml", "yaml"]
 
 
 @pytest.mark.works("vector")
@@ -342,27 +346,69 @@ def test_none_where_a_vector_is_needed(create, django_assert_num_queries):
 
 @pytest.mark.works("vector")
 @pytest.mark.django_db
-@pytest.mark.parametrize("format", ["json", "jsonl", "python", "xml"])
-def test_serializers(format):
-    vector = np.float32([0.1, -2.5e-8, 7.038531e-26])
-    Item.objects.create(pk=1, embedding=vector)
-    text = serializers.serialize(format, Item.objects.all())
-    if format == "json":
-        assert '"embedding": [0.1, -2.5e-08, 7.038' in text
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("indent", [None, 2])
+def test_serializers(format, indent):
+    vector = np.float32([0.1, -2.5e-8, 7.0385307e-26])
+    other = np.float32([-0.0, 3.4028235e38, *np.arange(0, 9, 0.1)])
+    Item.objects.create(pk=1, embedding=vector, other=other)
+    Item.objects.create(pk=2)
+    text = serializers.serialize(format, Item.objects.order_by("pk"), indent=indent)
+    assert "[0.1,-2.5e-8,7.0385307e-26]" in str(text)
     Item.objects.all().delete()
     for restored in serializers.deserialize(format, text):
         restored.save()
-    item = Item.objects.get()
+    item, without = Item.objects.order_by("pk")
     assert item.embedding.tobytes() == vector.tobytes()
-    assert item.other is None
+    assert item.other.tobytes() == other.tobytes()
+    assert without.embedding is without.other is None
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(
+    "value", [[1, 2.5, 3], (1, 2.5, 3), "[1, 2.5, 3]", array("d", [1, 2.5, 3])]
+)
+def test_serializers_of_rows_that_are_not_saved(format, value):
+    text = serializers.serialize(format, [Item(embedding=value)])
+    (restored,) = serializers.deserialize(format, text)
+    assert restored.object.embedding.tolist() == [1, 2.5, 3]
+
+
+@pytest.mark.parametrize(
+    ("format", "text"),
+    [
+        ("json", '[{"model": "vector.item", "fields": {"embedding": [1, 2.5, 3]}}]'),
+        ("jsonl", '{"model": "vector.item", "fields": {"embedding": [1, 2.5, 3]}}'),
+        ("yaml", "- model: vector.item\n  fields: {embedding: [1, 2.5, 3]}"),
+        (
+            "yaml",
+            "- model: vector.item\n  fields:\n    embedding:\n"
+            "      - 1\n      - 2.5\n      - 3",
+        ),
+    ],
+)
+def test_fixtures_with_lists(format, text):
+    (row,) = serializers.deserialize(format, text)
+    assert row.object.embedding.tolist() == [1, 2.5, 3]
+
+
+@pytest.mark.parametrize("format", ["json", "yaml"])
+@pytest.mark.parametrize("value", ["[1, 2]", [1, 2]])
+def test_fixtures_with_wrong_vectors(format, value):
+    # YAML has all of JSON.
+    text = json.dumps([{"model": "vector.item", "fields": {"embedding": value}}])
+    message = "expected 3 dimensions, not 2"
+    with pytest.raises(serializers.base.DeserializationError, match=message):
+        list(serializers.deserialize(format, text))
 
 
 @pytest.mark.works("vector")
 @pytest.mark.django_db
-def test_dumpdata_and_loaddata(tmp_path):
+@pytest.mark.parametrize("format", ["json", "jsonl", "xml", "yaml"])
+def test_dumpdata_and_loaddata(tmp_path, format):
     Item.objects.create(embedding=[0.1, 0.2, 0.3], other=[1])
-    file = tmp_path / "items.json"
-    call_command("dumpdata", "vector", output=str(file))
+    file = tmp_path / f"items.{format}"
+    call_command("dumpdata", "vector", format=format, output=str(file))
     Item.objects.all().delete()
     call_command("loaddata", str(file), verbosity=0)
     item = Item.objects.get()

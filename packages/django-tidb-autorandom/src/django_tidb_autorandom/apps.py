@@ -18,8 +18,10 @@ class TiDBAutoRandomConfig(AppConfig):
 
     def ready(self) -> None:
         from .checks import check_id_usage, check_options, check_table_options
+        from .generic import check_generic_foreign_keys
 
         checks.register(check_options, checks.Tags.models)
+        checks.register(check_generic_foreign_keys, checks.Tags.models)
         checks.register(check_id_usage, checks.Tags.database)
         if django.VERSION < (5, 2):
             checks.register(check_table_options, checks.Tags.database)

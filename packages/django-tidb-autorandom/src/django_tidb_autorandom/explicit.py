@@ -22,6 +22,7 @@ from django.db.utils import DataError
 from django_tidb import is_tidb
 
 from .fields import BigAutoRandomField
+from .options import is_auto_random
 
 __all__ = ["EXPLICIT_ID_SHARE", "allow_explicit_ids", "check_write", "loading"]
 
@@ -107,8 +108,9 @@ def check_write(query: Any, connection: BaseDatabaseWrapper) -> None:
     it is sent.
 
     Raises ``NotSupportedError`` if the session does not allow them, and
-    ``DataError`` for one outside of the key's range. Warns of one that uses up
-    more than :data:`EXPLICIT_ID_SHARE` of the id space.
+    ``DataError`` for one outside of the key's range. If the key of the table
+    is not AUTO_RANDOM yet, it warns instead. Warns of one that uses up more
+    than :data:`EXPLICIT_ID_SHARE` of the id space.
     """
     field = query.get_meta().auto_field
     if not isinstance(field, BigAutoRandomField):
@@ -122,51 +124,68 @@ def check_write(query: Any, connection: BaseDatabaseWrapper) -> None:
     values = [value for value in values if value is not None]
     if not values:
         return
-    _check_values(
+    refusal: Error | None = _check_values(
         field,
         (value for value in values if not hasattr(value, "resolve_expression")),
         connection,
     )
-    if isinstance(query, InsertQuery):
-        _check_permission(field, values[0], connection)
+    if refusal is None and isinstance(query, InsertQuery):
+        refusal = _check_permission(field, values[0], connection)
+    if refusal is None:
+        return
+    table = query.get_meta().db_table
+    if is_auto_random(connection, table):
+        raise refusal
+    warnings.warn(
+        f"{field.model._meta.label}.{field.name} is an AUTO_RANDOM key, but that of "
+        f"the table {table!r} in the database {connection.alias!r} is not yet: a "
+        "migration is pending. Until it has run, the table takes any id.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def _check_permission(
     field: BigAutoRandomField, value: Any, connection: BaseDatabaseWrapper
-) -> None:
+) -> NotSupportedError | None:
+    """Return why the session cannot insert the id `value`."""
     permission: _Permission | None = getattr(connection, _PERMISSION, None)
     if permission is not None:
         permission.take()
-        return
+        return None
     # The project may have set the variable by itself.
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@SESSION.allow_auto_random_explicit_insert")
         if cursor.fetchone()[0]:
-            return
-    raise NotSupportedError(
+            return None
+    return NotSupportedError(
         f"{field.model._meta.label}.{field.name} is an AUTO_RANDOM key, whose ids "
         f"TiDB draws; a row with the id {value!r} is refused. Leave the id out, or "
         "insert the row in a block of "
-        f"django_tidb_autorandom.allow_explicit_ids(using={connection.alias!r})."
+        f"django_tidb_autorandom.allow_explicit_ids(using={connection.alias!r}). "
+        "Around code that is not yours, the block can stand in a middleware, or in a "
+        "view that calls the other one."
     )
 
 
 def _check_values(
     field: BigAutoRandomField, values: Iterable[Any], connection: BaseDatabaseWrapper
-) -> None:
+) -> DataError | None:
+    """Return why an AUTO_RANDOM key cannot have one of the `values`."""
     shard_bits, range_bits = field.bits(connection)
     largest = 2 ** (range_bits - 1) - 1
     counters = 2 ** (range_bits - 1 - shard_bits) - 1
     used, by = 0, None
     for value in values:
         number = field.get_prep_value(value)
-        if not 1 <= number <= largest:
-            raise DataError(
+        if number == 0 or not -largest - 1 <= number <= largest:
+            return DataError(
                 f"{field.model._meta.label}.{field.name} cannot have the id "
-                f"{value!r}: with a range of {range_bits} bits ids are from 1 to "
-                f"{largest}."
+                f"{value!r}: with a range of {range_bits} bits ids are from "
+                f"{-largest - 1} to {largest}, without 0."
             )
-        if number & counters > used:
+        # The server counts on above the largest id, and heeds no negative ones.
+        if number > 0 and number & counters > used:
             used, by = number & counters, number
     if used > counters * EXPLICIT_ID_SHARE:
         warnings.warn(
@@ -176,3 +195,4 @@ def _check_values(
             RuntimeWarning,
             stacklevel=3,
         )
+    return None

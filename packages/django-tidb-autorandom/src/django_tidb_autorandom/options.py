@@ -106,6 +106,23 @@ def clustering(model: type[Model]) -> str:
 _QUOTED = re.compile(r"'(?:[^'\\]|''|\\.)*'")
 
 
+def _show_create_table(cursor: Any, connection: BaseDatabaseWrapper, table: str) -> str:
+    """Return a table's definition without the texts in it, such as comments."""
+    cursor.execute(f"SHOW CREATE TABLE {connection.ops.quote_name(table)}")
+    return _QUOTED.sub("", cursor.fetchone()[1])
+
+
+def is_auto_random(connection: BaseDatabaseWrapper, table: str) -> bool:
+    """
+    Return whether the key of `table` is AUTO_RANDOM in the database; of a
+    composite key information_schema does not tell before TiDB 8.5.
+
+    Raises ``DatabaseError`` if there is no such table.
+    """
+    with connection.cursor() as cursor:
+        return "] AUTO_RANDOM(" in _show_create_table(cursor, connection, table)
+
+
 def read_options(connection: BaseDatabaseWrapper, table: str) -> dict[str, Any]:
     """
     Return the options that `table` has in the database, by their names in
@@ -114,8 +131,7 @@ def read_options(connection: BaseDatabaseWrapper, table: str) -> dict[str, Any]:
     Raises ``DatabaseError`` if there is no such table.
     """
     with connection.cursor() as cursor:
-        cursor.execute(f"SHOW CREATE TABLE {connection.ops.quote_name(table)}")
-        create = _QUOTED.sub("", cursor.fetchone()[1])
+        create = _show_create_table(cursor, connection, table)
         cursor.execute(
             "SELECT tidb_pk_type FROM information_schema.tables "
             "WHERE table_schema = DATABASE() AND LOWER(table_name) = LOWER(%s)",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -321,10 +321,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
     def constraint_checks_disabled(self) -> Iterator[None]:
         # Django loads fixtures, and the rows of a serialized test database, in this
         # block.
-        with ExitStack() as stack:
-            stack.enter_context(super().constraint_checks_disabled())
-            for plugin in plugins.get_plugins():
-                stack.enter_context(plugin.loading_fixtures(self))
+        with super().constraint_checks_disabled(), plugins.loading_fixtures(self):
             yield
 
     def schema_editor(self, *args: Any, **kwargs: Any) -> DatabaseSchemaEditor:

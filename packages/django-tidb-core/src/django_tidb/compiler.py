@@ -20,7 +20,7 @@ from django.db.models.sql import AND, OR, Query
 from django.db.models.sql.where import WhereNode
 
 from .defaults import has_db_default, is_left_out
-from .plugins import get_plugins
+from .plugins import get_plugins, loading_fixtures
 
 
 class AsTiDBMixin:
@@ -116,7 +116,49 @@ class PluginWriteMixin:
         return super().as_sql()  # type: ignore[misc]
 
 
+def _as_signed(value: int, expression: Any, connection: Any) -> int:
+    return value - 2**64 if value >= 2**63 else value
+
+
 class SQLInsertCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLInsertCompiler):
+    def execute_sql(self, returning_fields: Any = None) -> Any:
+        if not self.query.raw:
+            return super().execute_sql(returning_fields)
+        with loading_fixtures(self.connection):
+            return super().execute_sql(returning_fields)
+
+    def get_converters(self, expressions: Any) -> dict[int, tuple[list[Any], Any]]:
+        """
+        Return Django's converters of the one value that an INSERT returns, the
+        last insert id. The protocol has that as an unsigned number, also where
+        a row has brought a negative id.
+
+        https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_ok_packet.html
+        """
+        converters: dict[int, tuple[list[Any], Any]] = super().get_converters(
+            expressions
+        )
+        if expressions and self._may_be_negative(expressions[0].target):
+            found, _ = converters.get(0, ([], None))
+            converters[0] = ([_as_signed, *found], expressions[0])
+        return converters
+
+    def _may_be_negative(self, field: Any) -> bool:
+        """
+        Return whether the row brings a negative id. The type of the field does
+        not tell: a key that is BIGINT UNSIGNED can have a plain AutoField, as
+        inspectdb writes it.
+        """
+        if field not in self.query.fields:
+            return False
+        (obj,) = self.query.objs
+        value = getattr(obj, field.attname)
+        if hasattr(value, "resolve_expression"):
+            # The server computes it, so the type has to tell.
+            return "unsigned" not in field.db_type(self.connection).lower()
+        value = field.get_db_prep_save(value, self.connection)
+        return isinstance(value, int) and value < 0
+
     def pre_save_val(self, field: Any, obj: Any) -> Any:
         value = super().pre_save_val(field, obj)
         # From Django 6.0 on, a column is left out if all rows have its default.

@@ -17,8 +17,8 @@ The contract, hook by hook, is in ``docs/ref/plugins.md``.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -208,8 +208,9 @@ class Plugin:
         self, connection: DatabaseWrapper
     ) -> AbstractContextManager[object]:
         """
-        Return a context manager for the time in which fixtures, or the rows of
-        a serialized test database, are loaded.
+        Return a context manager for the time in which rows are written as a
+        serializer has read them: fixtures, the rows of a serialized test
+        database, and each row that is saved with ``raw=True``.
         """
         return nullcontext()
 
@@ -318,6 +319,18 @@ def get_plugins() -> tuple[Plugin, ...]:
     plugins = tuple(_load(found[name]) for name in sorted(found))
     _register_meta_options(name for p in plugins for name in p.meta_options)
     return plugins
+
+
+@contextmanager
+def loading_fixtures(connection: DatabaseWrapper) -> Iterator[None]:
+    """
+    Return a context manager in which the connection writes rows as a
+    serializer has read them, prepared by all plugins.
+    """
+    with ExitStack() as stack:
+        for plugin in get_plugins():
+            stack.enter_context(plugin.loading_fixtures(connection))
+        yield
 
 
 def _register_meta_options(names: Iterable[str]) -> None:

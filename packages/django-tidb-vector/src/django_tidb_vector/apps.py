@@ -14,7 +14,6 @@ class TiDBVectorConfig(AppConfig):
         from .indexes import check_indexes
 
         checks.register(check_indexes, checks.Tags.models)
-        _serialize_to_xml()
         _validate_constraints()
         if apps.is_installed("django.contrib.admin"):
             _display_in_admin()
@@ -22,24 +21,6 @@ class TiDBVectorConfig(AppConfig):
             from . import rest
 
             rest.register()
-
-
-def _serialize_to_xml() -> None:
-    """Let Django's serializer for XML write the numbers of a vector."""
-    from django.utils.xmlutils import SimplerXMLGenerator
-
-    from .codec import encode
-    from .fields import Numbers
-
-    characters = SimplerXMLGenerator.characters
-    if hasattr(characters, "with_vectors"):
-        return
-
-    def with_vectors(self: Any, content: Any) -> None:
-        characters(self, encode(content) if type(content) is Numbers else content)
-
-    with_vectors.with_vectors = True  # type: ignore[attr-defined]
-    SimplerXMLGenerator.characters = with_vectors
 
 
 def _validate_constraints() -> None:

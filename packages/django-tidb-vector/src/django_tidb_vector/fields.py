@@ -33,13 +33,6 @@ MINIMUM_VERSION = (8, 4)
 LOOKUPS = frozenset({"exact", "gt", "gte", "in", "isnull", "lt", "lte", "range"})
 
 
-class Numbers(list[float]):
-    """
-    A vector in Django's serializers. :mod:`.apps` makes the one for XML, which
-    wants text, write it.
-    """
-
-
 class VectorField(models.Field):
     """
     A vector of single-precision numbers. Needs TiDB 8.4 or later.
@@ -143,12 +136,15 @@ class VectorField(models.Field):
             return None
         return found
 
-    def value_to_string(self, obj: models.Model) -> Numbers | None:
-        """Return the value for Django's serializers, as a list of numbers."""
+    def value_to_string(self, obj: models.Model) -> str | None:
+        """
+        Return the value for Django's serializers, whatever their format, as
+        text that gives the same vector again: ``[1,2.5,-3]``.
+        """
         value = self.value_from_object(obj)
         if isinstance(value, str | bytes):
             value = parse(value)
-        return None if value is None else Numbers(numbers(value))
+        return None if value is None else encode(value)
 
     def formfield(self, **kwargs: Any) -> Any:
         return super().formfield(
