@@ -24,6 +24,7 @@ from .defaults import (
     has_default,
     without_default,
 )
+from .fulltext import without_fulltext
 from .known_issues import KNOWN_ISSUES
 from .plugins import get_plugins
 from .rebuild import TableDefinition, interrupted, read_definition, rebuild, recover
@@ -484,6 +485,16 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         # A plugin's index need not have anything to do.
         if sql is None or self._waits(sql, params):
             return
+        if self.collect_sql and self.connection.tidb_options.get(
+            "skip_fulltext_indexes"
+        ):
+            # When it is sent, cursor.py does this.
+            rest, left_out = without_fulltext(str(sql))
+            for line in "\n".join(left_out).splitlines():
+                self.collected_sql.append(f"-- Left out: {line}")
+            if left_out and not rest:
+                return
+            sql = rest if left_out else sql
         self._send_waiting()
         # TiDB takes one statement at a time. A Statement that presupposes
         # others brings them along.
