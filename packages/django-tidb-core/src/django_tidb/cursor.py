@@ -136,7 +136,7 @@ class CursorWrapper(MySQLCursorWrapper):
             code == _SYNTAX and has_match(query)
         ):
             text = (
-                "TiDB has no full-text search, so it refuses MATCH ... AGAINST. Use the "
+                "TiDB has no full-text search, and refuses MATCH ... AGAINST. Use the "
                 "lookup icontains or a search engine; in Wagtail the search backend "
                 "'wagtail.search.backends.database.fallback', with django-modelsearch "
                 f"'modelsearch.backends.database.fallback'. ({message})"

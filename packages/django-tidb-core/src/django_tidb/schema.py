@@ -78,6 +78,11 @@ def _in_create_table(statement: Statement) -> str | None:
     return form % statement.parts if form else None
 
 
+def _added(old: Iterable[Iterable[str]], new: Iterable[Iterable[str]]) -> set[str]:
+    """Return the first fields of what a unique_together has and did not have."""
+    return {names[0] for names in {*map(tuple, new)} - {*map(tuple, old)}}
+
+
 class _Waiting:
     """A statement that takes up what is added to its table before it is sent."""
 
@@ -380,12 +385,54 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         return True
 
     def add_constraint(self, model: type[Model], constraint: Any) -> None:
-        with self._finished_sql():
+        names = getattr(constraint, "fields", ())[:1]
+        with self._replacing(model, names), self._finished_sql():
             super().add_constraint(model, constraint)
 
     def add_index(self, model: type[Model], index: Any) -> None:
-        with self._finished_sql():
+        names = [name for name, _ in index.fields_orders[:1]]
+        with self._replacing(model, names), self._finished_sql():
             super().add_index(model, index)
+
+    @contextmanager
+    def _replacing(
+        self, model: type[Model], names: Iterable[str], *fields: Field
+    ) -> Iterator[None]:
+        """
+        Drop the indexes that the server has made for foreign keys and that those
+        indexes replace which are added in the block. They begin with one of the
+        fields, which are given by their names or themselves.
+
+        MySQL does it by itself: see the known issue "foreign-key-index".
+        """
+        columns = {
+            field.column
+            for field in (*map(model._meta.get_field, names), *fields)
+            if field.remote_field and getattr(field, "db_constraint", False)
+        }
+        table = model._meta.db_table
+        if (
+            not columns
+            or not self.connection.features.supports_foreign_keys
+            # CREATE TABLE makes such an index only if it has no other.
+            or isinstance(self._waiting.get(self.quote_name(table)), _Creation)
+        ):
+            yield
+            return
+        with self._all_or_nothing(model):
+            shown = len(self.collected_sql) if self.collect_sql else 0
+            yield
+            if self.collect_sql and (
+                len(self.collected_sql) == shown
+                or not self.connection.introspection.existing([table])
+            ):
+                return
+            definition = read_definition(self.connection, table)
+            for column in columns:
+                found = definition.implicit_indexes(column)
+                if self.collect_sql or definition.has_index(column, besides=found):
+                    for name in found:
+                        self.execute(self._delete_index_sql(model, name), None)
 
     def delete_model(self, model: type[Model]) -> None:
         super().delete_model(model)
@@ -795,7 +842,8 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
                 return
         if not self._field_should_be_altered(old_field, new_field):
             return
-        with self._all_or_nothing(model):
+        unique = [new_field] if new_field.unique and not old_field.unique else []
+        with self._all_or_nothing(model), self._replacing(model, (), *unique):
             super().alter_field(model, old_field, new_field, strict)
 
     def _alter_field(
@@ -836,11 +884,11 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
                 )
 
     def alter_unique_together(self, model: type[Model], *args: Any) -> None:
-        with self._all_or_nothing(model):
+        with self._all_or_nothing(model), self._replacing(model, _added(*args)):
             super().alter_unique_together(model, *args)
 
     def alter_index_together(self, model: type[Model], *args: Any) -> None:
-        with self._all_or_nothing(model):
+        with self._all_or_nothing(model), self._replacing(model, _added(*args)):
             super().alter_index_together(model, *args)
 
     def _delete_check_sql(self, model: type[Model], name: str) -> Statement | None:
