@@ -36,7 +36,15 @@ _NO_INDEX = 1176
 # Its warning that there is no FULLTEXT.
 _NO_FULLTEXT = 1214
 
+# What DDL begins with, if it is not a comment or a space.
+_BEGINNINGS = frozenset("ACDacd/-# \t\r\n")
+
 _LEFT_OUT = "Left out, as OPTIONS['skip_fulltext_indexes'] is True"
+
+
+def _line(sql: str) -> str:
+    """Return SQL as a message shows it."""
+    return " ".join(sql.split())
 
 
 class CursorWrapper(MySQLCursorWrapper):
@@ -50,8 +58,9 @@ class CursorWrapper(MySQLCursorWrapper):
         self.database = database
 
     def execute(self, query: Any, args: Any = None) -> Any:
-        # Of any other statement nothing but its beginning is looked at.
-        if isinstance(query, str) and DDL.match(query):
+        # Of most other statements no more than the first letter is looked at; bytes
+        # have none of these.
+        if query[:1] in _BEGINNINGS and DDL.match(query):
             return self._execute_ddl(query, args)
         try:
             return super().execute(query, args)
@@ -75,7 +84,7 @@ class CursorWrapper(MySQLCursorWrapper):
                 query, args = self.cursor.mogrify(query, args), None
             query, left_out = without_fulltext(query, self._escapes(query))
             for clause in left_out:
-                warnings.warn(f"{_LEFT_OUT}: {clause}", stacklevel=2)
+                warnings.warn(f"{_LEFT_OUT}: {_line(clause)}", stacklevel=2)
             if not query:
                 return 0
         try:
@@ -89,7 +98,8 @@ class CursorWrapper(MySQLCursorWrapper):
             warnings.warn(
                 "TiDB has no full-text search and did not create the FULLTEXT index. "
                 "Dropping the index will fail, unless OPTIONS['skip_fulltext_indexes'] "
-                f"is True, which leaves both statements out: {query}",
+                f"is True, which leaves both statements out: "
+                f"{_line(query)}",
                 stacklevel=2,
             )
         return result
@@ -111,7 +121,7 @@ class CursorWrapper(MySQLCursorWrapper):
         else:
             return False
         for message in missing:
-            warnings.warn(f"{_LEFT_OUT}: {query} ({message})", stacklevel=3)
+            warnings.warn(f"{_LEFT_OUT}: {_line(query)} ({message})", stacklevel=3)
         return True
 
     def _escapes(self, query: str) -> bool:
