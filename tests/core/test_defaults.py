@@ -249,6 +249,7 @@ def test_alter(table):
         ("rebuild_tables", 1),
         ("rebuild_tables", [1]),
         ("drop_unsupported_db_defaults", "yes"),
+        ("skip_fulltext_indexes", 1),
     ],
 )
 def test_options_are_checked(monkeypatch, name, value):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import warnings
 from pathlib import Path
 
 import django
@@ -117,6 +118,28 @@ def show_create_backslash(cursor):
     return r" DEFAULT '\\' COMMENT '\\'" in cursor.fetchone()[1]
 
 
+def replaces_index(cursor):
+    cursor.execute("CREATE TABLE p (id INT PRIMARY KEY)")
+    cursor.execute(
+        "CREATE TABLE c (p INT, n INT, CONSTRAINT f FOREIGN KEY (p) REFERENCES p (id))"
+    )
+    cursor.execute("CREATE INDEX i ON c (p, n)")
+    cursor.execute("SHOW INDEX FROM c")
+    return {row[2] for row in cursor.fetchall()} == {"i"}
+
+
+def has_fulltext_index(statement):
+    def probe(cursor):
+        cursor.execute("CREATE TABLE t (id INT PRIMARY KEY, a TEXT)")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            cursor.execute(statement)
+        cursor.execute("SHOW INDEX FROM t")
+        return "f" in {row[2] for row in cursor.fetchall()}
+
+    return probe
+
+
 TABLE = "CREATE TABLE t (id INT PRIMARY KEY, n INT, s VARCHAR(10), KEY (s))"
 
 # True where the server does what MySQL does.
@@ -199,6 +222,14 @@ PROBES = {
     "default-text": accepts("CREATE TABLE t (a TEXT DEFAULT ('x'))"),
     "expression-index": accepts(TABLE, "CREATE INDEX i ON t ((LOWER(s)))"),
     "expression-index-functions": accepts(TABLE, "CREATE INDEX i ON t ((ABS(n)))"),
+    "foreign-key-index": replaces_index,
+    "fulltext-index": has_fulltext_index("ALTER TABLE t ADD FULLTEXT INDEX f (a)"),
+    "create-fulltext-index": accepts(
+        "CREATE TABLE t (a TEXT)", "CREATE FULLTEXT INDEX f ON t (a)"
+    ),
+    "match-against": accepts(
+        "CREATE TABLE t (a TEXT)", "SELECT * FROM t WHERE MATCH (a) AGAINST ('x')"
+    ),
     "descending-index": descending_index,
     "uuid-type": accepts("CREATE TABLE t (id UUID)"),
     "utf16": accepts("SELECT CHAR(233 USING utf16)"),

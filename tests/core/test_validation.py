@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import re
+
 import pytest
+from django.apps import apps
 from django.core import checks
-from django.db import connections
+from django.db import connections, models
+from django.test.utils import isolate_apps
 
 pytestmark = pytest.mark.django_db
 
@@ -31,7 +35,45 @@ def test_collation():
     assert info.level == checks.INFO
     assert "has the collation utf8mb4_bin" in info.msg
     assert "auth.User.username" in info.msg
-    assert "core.Author.name" in info.msg
+
+
+def test_collation_of_the_hint_exists(tidb):
+    (info,) = messages("tidb.I001")
+    # The database first: most fields are of apps of others.
+    assert info.hint.index("create the database") < info.hint.index("db_collation")
+    collation = re.search(r"'(utf8mb4_\w+)'", info.hint)[1]
+    tidb.execute("SELECT 'a' COLLATE " + collation + " = 'A'")
+    assert tidb.fetchone() == (1,)
+
+
+def test_many_fields_are_counted(monkeypatch):
+    with isolate_apps("tests.core"):
+        models_ = [
+            type(
+                f"Thing{i}",
+                (models.Model,),
+                {
+                    "name": models.CharField(max_length=9, unique=True),
+                    "__module__": __name__,
+                    "Meta": type("Meta", (), {"app_label": "core"}),
+                },
+            )
+            for i in range(9)
+        ]
+    validation = connections["default"].validation
+    monkeypatch.setattr(validation, "models", lambda: models_[:5])
+    (info,) = messages("tidb.I001")
+    assert info.msg.endswith("core.Thing3.name, core.Thing4.name.")
+    monkeypatch.setattr(validation, "models", lambda: models_)
+    (info,) = messages("tidb.I001")
+    assert info.msg.endswith("core.Thing3.name, core.Thing4.name and 4 more.")
+
+
+def test_a_mirror_repeats_nothing(monkeypatch):
+    connection = connections["default"]
+    assert messages("tidb.I001") and messages("tidb.W002")
+    monkeypatch.setitem(connection.settings_dict["TEST"], "MIRROR", "primary")
+    assert messages("tidb.I001") == messages("tidb.W002") == []
 
 
 def test_collation_that_ignores_case(monkeypatch):
@@ -55,3 +97,79 @@ def test_old_distribution(monkeypatch, settings):
         app for app in settings.INSTALLED_APPS if app != "django_tidb"
     ]
     assert len(messages("tidb.W001")) == 1
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """A function that has an app installed, as far as the checks can tell."""
+
+    def install(name):
+        is_installed = apps.is_installed
+        monkeypatch.setattr(
+            apps, "is_installed", lambda other: other == name or is_installed(other)
+        )
+
+    return install
+
+
+def full_text_warnings():
+    return [issue for issue in checks.run_checks() if issue.id == "tidb.W004"]
+
+
+@pytest.mark.parametrize(
+    ("app", "setting"),
+    [
+        ("wagtail.search", "WAGTAILSEARCH_BACKENDS"),
+        ("modelsearch", "MODELSEARCH_BACKENDS"),
+    ],
+)
+def test_search_backends(install, settings, app, setting):
+    assert full_text_warnings() == []
+    install(app)
+    # By default it is the database.
+    (warning,) = full_text_warnings()
+    assert f"{setting}['default'] has the BACKEND '{app}.backends.database'" in (
+        warning.msg
+    )
+    assert f"'{app}.backends.database.fallback'" in warning.hint
+    assert "['skip_fulltext_indexes'] = True" in warning.hint
+    for backend, count in {
+        f"{app}.backends.database": 1,
+        f"{app}.backends.database.SearchBackend": 1,
+        f"{app}.backends.database.mysql.mysql": 1,
+        "modelsearch.backends.database": 1,
+        f"{app}.backends.database.fallback": 0,
+        "wagtail.search.backends.database.fallback.SearchBackend": 0,
+        f"{app}.backends.elasticsearch8": 0,
+        "shop.search.backends.database": 0,
+    }.items():
+        setattr(settings, setting, {"default": {"BACKEND": backend}})
+        assert len(full_text_warnings()) == count, backend
+    other = {"BACKEND": f"{app}.backends.database.fallback"}
+    setattr(
+        settings,
+        setting,
+        {"default": other, "more": {"BACKEND": f"{app}.backends.database"}},
+    )
+    (warning,) = full_text_warnings()
+    assert f"{setting}['more']" in warning.msg
+
+
+def test_search_backends_without_the_app(install, monkeypatch, settings):
+    install("wagtail.search")
+    connection = connections["default"]
+    assert messages("tidb.W004") == []
+    settings.INSTALLED_APPS = [
+        app for app in settings.INSTALLED_APPS if app != "django_tidb"
+    ]
+    install("wagtail.search")
+    assert len(messages("tidb.W004")) == 1
+    monkeypatch.setattr(connection, "alias", "other")
+    assert messages("tidb.W004") == []
+
+
+def test_search_backends_elsewhere(install, monkeypatch):
+    install("wagtail.search")
+    # On MySQL the backend works.
+    monkeypatch.setattr(type(connections["default"]), "tidb", False)
+    assert full_text_warnings() == []

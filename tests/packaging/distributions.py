@@ -81,16 +81,17 @@ class Environment:
     A new, empty virtual environment of the running Python.
 
     It gets our distributions from `built`, everything else from the package
-    index, and the version of Django that the tests run with.
+    index, and the version of Django that the tests run with, if it is `pinned`.
     """
 
-    def __init__(self, directory: Path, built: Built) -> None:
+    def __init__(self, directory: Path, built: Built, *, pinned: bool = True) -> None:
         self.directory = directory
         self.built = built
         venv = directory / "venv"
         self.constraints = directory / "constraints.txt"
         pins = {name: built.wheel(name).version for name in MODULES}
-        pins["Django"] = metadata.version("Django")
+        if pinned:
+            pins["Django"] = metadata.version("Django")
         self.constraints.write_text("".join(f"{k}=={v}\n" for k, v in pins.items()))
         find_links = [os.environ.get("PIP_FIND_LINKS", ""), built.directory.as_uri()]
         self.environ = {
@@ -102,9 +103,9 @@ class Environment:
         self.run(find_uv_bin(), "venv", "--python", sys.executable, venv)
         [self.site_packages] = venv.glob("lib/python*/site-packages")
 
-    def run(self, *command: str | Path) -> str:
+    def run(self, *command: str | Path, cwd: Path | None = None) -> str:
         """Run `command` as if the environment was activated."""
-        return run(*command, cwd=self.directory, environ=self.environ)
+        return run(*command, cwd=cwd or self.directory, environ=self.environ)
 
     def python(self, code: str) -> str:
         return self.run("python", "-c", code).strip()

@@ -3,7 +3,7 @@ from __future__ import annotations
 from django.apps import AppConfig
 from django.core import checks
 
-from .checks import check_old_distribution
+from .checks import check_old_distribution, check_search_backends
 from .plugins import get_plugins
 
 # Django imports this module before the first model, whose class Meta may have
@@ -20,3 +20,4 @@ class TiDBConfig(AppConfig):
 
         checks.register(check_old_distribution)
         extend_autodetectors()
+        checks.register(check_search_backends)

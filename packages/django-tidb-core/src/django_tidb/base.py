@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, NotSupportedError
+from django.utils.asyncio import async_unsafe
 from django.utils.functional import cached_property
 
 from . import plugins, tls
@@ -24,6 +25,7 @@ from django.db.backends.mysql.base import (  # noqa: E402
 )
 
 from .creation import DatabaseCreation  # noqa: E402
+from .cursor import CursorWrapper  # noqa: E402
 from .features import DatabaseFeatures  # noqa: E402
 from .introspection import DatabaseIntrospection  # noqa: E402
 from .operations import DatabaseOperations  # noqa: E402
@@ -50,7 +52,7 @@ _VARIABLES = (
 )
 
 # Options of this backend in OPTIONS, beside the driver's.
-_OPTIONS = ("drop_unsupported_db_defaults", "rebuild_tables")
+_OPTIONS = ("drop_unsupported_db_defaults", "rebuild_tables", "skip_fulltext_indexes")
 
 # The errors of servers other than TiDB for tidb_version(): no database
 # selected (MySQL), no such function, no right to execute it (MariaDB).
@@ -165,12 +167,11 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
                 f"{where}['rebuild_tables'] is {tables!r}; it must be True, False or a "
                 "list of the names of tables."
             )
-        drop = options.get("drop_unsupported_db_defaults", False)
-        if type(drop) is not bool:
-            raise ImproperlyConfigured(
-                f"{where}['drop_unsupported_db_defaults'] is {drop!r}; it must be True "
-                "or False."
-            )
+        for name in ("drop_unsupported_db_defaults", "skip_fulltext_indexes"):
+            if type(value := options.get(name, False)) is not bool:
+                raise ImproperlyConfigured(
+                    f"{where}[{name!r}] is {value!r}; it must be True or False."
+                )
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """
@@ -208,6 +209,10 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
                 tls.CONNECTION_ERROR, f"The server has no TLS. {asked}"
             )
         return connection
+
+    @async_unsafe
+    def create_cursor(self, name: str | None = None) -> CursorWrapper:
+        return CursorWrapper(self.connection.cursor(), self)
 
     @cached_property
     def tidb_version(self) -> TiDBVersion:

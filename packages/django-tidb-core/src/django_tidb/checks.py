@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
+from django.apps import apps
+from django.conf import settings
 from django.core.checks import CheckMessage, Warning
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from . import is_tidb
+
+# Apps that search by backends, and the settings that name those. Wagtail's is built
+# on the other, and its backends are the other's under names of its own.
+_SEARCH_APPS = {
+    "wagtail.search": "WAGTAILSEARCH_BACKENDS",
+    "modelsearch": "MODELSEARCH_BACKENDS",
+}
+_DATABASE_BACKEND = re.compile(
+    r"(wagtail\.search|modelsearch)\.backends\.database(\.SearchBackend|\.mysql\b.*)?"
+)
 
 
 def check_old_distribution(**kwargs: Any) -> list[CheckMessage]:
@@ -30,3 +47,37 @@ def check_old_distribution(**kwargs: Any) -> list[CheckMessage]:
             id="tidb.W001",
         )
     ]
+
+
+def check_search_backends(**kwargs: Any) -> list[CheckMessage]:
+    """
+    Warn (``tidb.W004``) if Wagtail or django-modelsearch searches with MySQL's
+    full-text search, which TiDB does not have.
+    """
+    # They search in the default database, whatever routers say.
+    if not is_tidb(connections[DEFAULT_DB_ALIAS]):
+        return []
+    return list(_full_text_backends())
+
+
+def _full_text_backends() -> Iterator[CheckMessage]:
+    for app, setting in _SEARCH_APPS.items():
+        if not apps.is_installed(app):
+            continue
+        default = {"BACKEND": f"{app}.backends.database"}
+        backends = {"default": default, **getattr(settings, setting, {})}
+        for name, options in backends.items():
+            backend = options.get("BACKEND", "")
+            if _DATABASE_BACKEND.fullmatch(backend):
+                yield Warning(
+                    f"{setting}[{name!r}] has the BACKEND {backend!r}, which searches "
+                    f"with MATCH ... AGAINST in the database {DEFAULT_DB_ALIAS!r}. "
+                    "TiDB has no full-text search, so each search fails.",
+                    hint=(
+                        f"Set the BACKEND to '{app}.backends.database.fallback', or to "
+                        "that of a search engine. The app's migrations need "
+                        f"DATABASES[{DEFAULT_DB_ALIAS!r}]['OPTIONS']"
+                        "['skip_fulltext_indexes'] = True."
+                    ),
+                    id="tidb.W004",
+                )

@@ -397,6 +397,29 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
         concerns=_expression_indexes,
     ),
     KnownIssue(
+        "foreign-key-index",
+        "An index that begins with the column of a foreign key does not replace the "
+        "one that was made for the foreign key.",
+        f"{_DOCS}/foreign-key",
+        "That is dropped when the other is added. CREATE TABLE makes none where there "
+        "is another.",
+        since=(6, 6),
+    ),
+    KnownIssue(
+        "fulltext-index",
+        "FULLTEXT in CREATE TABLE and ALTER TABLE makes no index, but warning 1214.",
+        f"{_ISSUES}/48734",
+        "A warning of Python's tells of it. OPTIONS['skip_fulltext_indexes'] leaves it "
+        "out, and the dropping of the index too.",
+    ),
+    KnownIssue(
+        "create-fulltext-index",
+        "CREATE FULLTEXT INDEX is refused with error 8200.",
+        f"{_DOCS}/mysql-compatibility#unsupported-features",
+        "NotSupportedError names OPTIONS['skip_fulltext_indexes'], with which it is "
+        "left out.",
+    ),
+    KnownIssue(
         "descending-index",
         "DESC in an index is accepted and ignored.",
         f"{_DOCS}/sql-statement-create-index#mysql-compatibility",
@@ -490,6 +513,14 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
         "1105.",
         f"{_ISSUES}/61091",
         "Such characters are not escaped.",
+    ),
+    KnownIssue(
+        "match-against",
+        "MATCH ... AGAINST is refused with error 1105, within a larger expression with "
+        "1064.",
+        f"{_ISSUES}/48734",
+        "NotSupportedError says that there is no full-text search; the check tidb.W004 "
+        "names search backends that need it.",
     ),
     # -- EXPLAIN
     KnownIssue(

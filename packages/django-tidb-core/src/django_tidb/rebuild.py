@@ -157,6 +157,28 @@ class TableDefinition:
         references = f" REFERENCES {quote(target)} ("
         return {_names(key)[0]: key for key in self.keys.values() if references in key}
 
+    def implicit_indexes(self, column: str) -> list[str]:
+        """
+        Return the indexes that the server has made for foreign keys of this
+        column: they have the name of one, be it that of before a renaming.
+        """
+        key_columns = f" FOREIGN KEY ({quote(column)}) REFERENCES "
+        foreign = {_names(k)[0] for k in self.keys.values() if key_columns in k}
+        return [
+            name
+            for name, key in self.keys.items()
+            if key == f"KEY {quote(name)} ({quote(column)})"
+            and foreign
+            and (name in foreign or _FOREIGN_KEY_NAME.search(name))
+        ]
+
+    def has_index(self, column: str, besides: Iterable[str]) -> bool:
+        """Return whether another index than these begins with a column, all of it."""
+        begins = re.compile(rf"[A-Z ]+(?:{_NAME} )?\({re.escape(quote(column))}[,)]")
+        return any(
+            begins.match(key) for name, key in self.keys.items() if name not in besides
+        )
+
     def foreign_keys_elsewhere(self) -> dict[str, list[str]]:
         """
         Return the foreign keys that name the database of their target, and
@@ -312,6 +334,11 @@ def _with(options: str, columns: dict[str, str], changes: dict[str, int]) -> str
         if value:
             head += f" {name}={value}"
     return head + line + partitions
+
+
+# What Django names a foreign key, and so its index: a table, a column, a hash, and
+# what it refers to.
+_FOREIGN_KEY_NAME = re.compile(r"_[0-9a-f]{8}_fk_")
 
 
 def _kind(key: str) -> str:

@@ -5,16 +5,19 @@ from typing import Any
 
 from django.apps import apps
 from django.core.checks import CheckMessage, Error, Info, Warning
-from django.db import NotSupportedError, router
+from django.db import DEFAULT_DB_ALIAS, NotSupportedError, router
 from django.db.backends.mysql.validation import (
     DatabaseValidation as MySQLDatabaseValidation,
 )
 from django.db.models import CharField, Field, Model
 
-from .checks import check_old_distribution
+from .checks import check_old_distribution, check_search_backends
 from .defaults import default_sql, has_db_default
 from .known_issues import KNOWN_ISSUES, concerned
 from .plugins import get_plugins
+
+# How many fields a message names; apps of others may have dozens.
+_SHOWN = 5
 
 
 class DatabaseValidation(MySQLDatabaseValidation):
@@ -28,10 +31,14 @@ class DatabaseValidation(MySQLDatabaseValidation):
         # The app has the checks that belong to the project, once.
         if not apps.is_installed("django_tidb"):
             issues.extend(check_old_distribution())
-        issues.extend(self._check_ignored_constraints())
-        issues.extend(self._check_collation())
-        for plugin in get_plugins():
-            issues.extend(plugin.check_database(self.connection))
+            if self.connection.alias == DEFAULT_DB_ALIAS:
+                issues.extend(check_search_backends())
+        # A mirror would only repeat what its original says.
+        if not self.connection.settings_dict["TEST"].get("MIRROR"):
+            issues.extend(self._check_ignored_constraints())
+            issues.extend(self._check_collation())
+            for plugin in get_plugins():
+                issues.extend(plugin.check_database(self.connection))
         return issues
 
     def check_field(self, field: Field, **kwargs: Any) -> list[CheckMessage]:
@@ -100,15 +107,21 @@ class DatabaseValidation(MySQLDatabaseValidation):
             }
         )
         if labels:
+            shown = ", ".join(labels[:_SHOWN])
+            if len(labels) > _SHOWN:
+                shown += f" and {len(labels) - _SHOWN} more"
+            insensitive = "utf8mb4_0900_ai_ci"
+            # https://docs.pingcap.com/tidb/stable/character-set-and-collation
+            if self.connection.tidb_version < (7, 4):
+                insensitive = "utf8mb4_general_ci"
             yield Info(
                 f"The database {self.connection.alias!r} has the collation "
                 f"{collation}: unlike with MySQL's default, unique fields, exact "
-                "lookups and ordering tell upper case from lower case. Unique: "
-                f"{', '.join(labels)}.",
+                f"lookups and ordering are case-sensitive. Unique fields: {shown}.",
                 hint=(
-                    "Where case should not count, give the field a db_collation "
-                    "such as 'utf8mb4_0900_ai_ci', or create the database with one. "
-                    "Else add 'tidb.I001' to SILENCED_SYSTEM_CHECKS."
+                    "Where case should not count, create the database with a collation "
+                    f"such as {insensitive!r}, or give the field a db_collation. Else "
+                    "add 'tidb.I001' to SILENCED_SYSTEM_CHECKS."
                 ),
                 id="tidb.I001",
             )

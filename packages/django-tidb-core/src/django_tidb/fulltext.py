@@ -1,0 +1,300 @@
+"""
+FULLTEXT indexes and MATCH ... AGAINST, which TiDB does not have.
+
+TiDB ignores FULLTEXT in CREATE TABLE and ALTER TABLE with a warning, and refuses
+the rest: https://github.com/pingcap/tidb/issues/48734. What this module does not
+understand to the letter it leaves as it is, for the server to answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+__all__ = [
+    "DDL",
+    "drop_if_exists",
+    "has_match",
+    "is_single",
+    "renames_index",
+    "without_fulltext",
+]
+
+#: Matches the beginning of a statement in which FULLTEXT indexes can come up.
+DDL = re.compile(
+    r"(?:\s|/\*.*?\*/|(?:--\s|#)[^\n]*\n)*(?:ALTER|CREATE|DROP)\b",
+    re.DOTALL | re.IGNORECASE,
+)
+
+
+def _token_pattern(string: str) -> re.Pattern[str]:
+    strings = "|".join(string.replace("Q", quote) for quote in "'\"")
+    # Comments that the server executes are tokens.
+    return re.compile(
+        rf"(?P<skipped>\s+|/\*(?!T?!|\+).*?\*/|(?:--(?=\s|\Z)|\#)[^\n]*)"
+        rf"|{strings}|`(?:[^`]|``)*`|/\*.*?\*/|[\w$]+|(?P<unclosed>['\"`]|/\*)|.",
+        re.DOTALL,
+    )
+
+
+_TOKEN = _token_pattern(r"Q(?:[^Q\\]|QQ|\\.)*Q")
+# In the mode NO_BACKSLASH_ESCAPES.
+_TOKEN_WITHOUT_ESCAPES = _token_pattern(r"Q(?:[^Q]|QQ)*Q")
+
+_NAME = re.compile(r"[`\"].*|[\w$]+", re.DOTALL)
+_INDEX = ("INDEX", "KEY")
+
+# What may follow the columns of an index; each token with a space after it.
+_INDEX_OPTIONS = re.compile(
+    r"(?:(?:WITH PARSER \S+|COMMENT ['\"].*?['\"]|KEY_BLOCK_SIZE (?:= )?\d+"
+    r"|(?:IN)?VISIBLE|ADD_COLUMNAR_REPLICA_ON_DEMAND) )*",
+    re.DOTALL,
+)
+
+
+class _Token(NamedTuple):
+    """A word, a name, a literal or a sign, and where it is in the statement."""
+
+    text: str
+    start: int
+    end: int
+
+    @property
+    def word(self) -> str:
+        """A keyword in capital letters. A name in quotes is none."""
+        return self.text.upper()
+
+
+_Tokens = Sequence[_Token]
+
+
+class _NotUnderstoodError(Exception):
+    """The statement cannot be taken apart."""
+
+
+def _tokens(sql: str, escapes: bool) -> list[_Token]:
+    tokens = []
+    for match in (_TOKEN if escapes else _TOKEN_WITHOUT_ESCAPES).finditer(sql):
+        if match["unclosed"]:
+            raise _NotUnderstoodError
+        if not match["skipped"]:
+            tokens.append(_Token(match[0], *match.span()))
+    return tokens
+
+
+def _split(tokens: _Tokens, separator: str) -> Iterator[_Tokens]:
+    """Yield the parts between separators that no bracket encloses."""
+    depth = start = 0
+    for i, token in enumerate(tokens):
+        depth += {"(": 1, ")": -1}.get(token.text, 0)
+        if depth < 0:
+            raise _NotUnderstoodError
+        if depth == 0 and token.text == separator:
+            yield tokens[start:i]
+            start = i + 1
+    if depth:
+        raise _NotUnderstoodError
+    yield tokens[start:]
+
+
+def _parts(tokens: _Tokens) -> list[_Tokens]:
+    """Return the parts between commas, none of which may be empty."""
+    parts = list(_split(tokens, ","))
+    if not all(parts):
+        raise _NotUnderstoodError
+    return parts
+
+
+def _closing(tokens: _Tokens, opening: int) -> int:
+    """Return the position of the bracket that closes the one at `opening`."""
+    depth = 0
+    for i in range(opening, len(tokens)):
+        depth += {"(": 1, ")": -1}.get(tokens[i].text, 0)
+        if depth == 0:
+            return i
+    raise _NotUnderstoodError
+
+
+def _skip(tokens: _Tokens, position: int, *words: str) -> int:
+    """Return the position after `words`; the same if they are not there."""
+    found = [token.word for token in tokens[position : position + len(words)]]
+    return position + len(words) if found == list(words) else position
+
+
+def _has(tokens: _Tokens, position: int, *words: str) -> bool:
+    return _skip(tokens, position, *words) != position
+
+
+def _skip_name(tokens: _Tokens, position: int) -> int:
+    """Return the position after a name, which may have that of its database."""
+    while position < len(tokens) and _NAME.fullmatch(tokens[position].text):
+        position += 1
+        if not _has(tokens, position, "."):
+            return position
+        position += 1
+    raise _NotUnderstoodError
+
+
+def _text(sql: str, tokens: _Tokens) -> str:
+    return sql[tokens[0].start : tokens[-1].end]
+
+
+def _is_fulltext(tokens: _Tokens) -> bool:
+    """Return whether tokens are FULLTEXT [INDEX] [name] (columns), and options."""
+    if not _has(tokens, 0, "FULLTEXT"):
+        return False
+    position = max(_skip(tokens, 1, word) for word in _INDEX)
+    if not _has(tokens, position, "("):
+        position = _skip_name(tokens, position)
+    if not _has(tokens, position, "("):
+        raise _NotUnderstoodError
+    options = tokens[_closing(tokens, position) + 1 :]
+    if not _INDEX_OPTIONS.fullmatch("".join(f"{option.word} " for option in options)):
+        raise _NotUnderstoodError
+    return True
+
+
+def _clauses(tokens: _Tokens) -> list[_Tokens]:
+    """Return the clauses of an ALTER TABLE; of another statement none."""
+    position = _skip(tokens, 0, "ALTER", "IGNORE") or _skip(tokens, 0, "ALTER")
+    if not position or not _has(tokens, position, "TABLE"):
+        return []
+    return _parts(tokens[_skip_name(tokens, position + 1) :])
+
+
+def _elements(tokens: _Tokens) -> tuple[int, int] | None:
+    """Return where a CREATE TABLE lists the columns and indexes; None if it is none."""
+    position = _skip(tokens, 0, "CREATE")
+    for word in ("GLOBAL", "TEMPORARY"):
+        position = position and _skip(tokens, position, word)
+    if not position or not _has(tokens, position, "TABLE"):
+        return None
+    position = _skip(tokens, position + 1, "IF", "NOT", "EXISTS")
+    position = _skip_name(tokens, position)
+    if not _has(tokens, position, "("):
+        return None
+    return position + 1, _closing(tokens, position)
+
+
+def _kept_elements(sql: str, tokens: _Tokens, left: list[str]) -> str:
+    """Return a list of columns and indexes without those that are FULLTEXT."""
+    kept: list[str] = []
+    for element in _parts(tokens):
+        (left if _is_fulltext(element) else kept).append(_text(sql, element))
+    return ", ".join(kept)
+
+
+def _kept_clause(sql: str, clause: _Tokens, left: list[str]) -> str:
+    """Return what is left of a clause of ALTER TABLE, "" if it is nothing."""
+    if not _has(clause, 0, "ADD"):
+        return _text(sql, clause)
+    if _is_fulltext(clause[1:]):
+        left.append(_text(sql, clause))
+        return ""
+    position = _skip(clause, 1, "COLUMN")
+    if not _has(clause, position, "("):
+        return _text(sql, clause)
+    end = _closing(clause, position)
+    kept = _kept_elements(sql, clause[position + 1 : end], left)
+    head, tail = clause[: position + 1], clause[end:]
+    return f"{_text(sql, head)}{kept}{_text(sql, tail)}" if kept else ""
+
+
+def _kept(sql: str, tokens: _Tokens, left: list[str]) -> str:
+    """Return what is left of a statement, "" if it is nothing."""
+    if _has(tokens, 0, "CREATE", "FULLTEXT"):
+        left.append(_text(sql, tokens))
+        return ""
+    found = len(left)
+    rest = head = tail = ""
+    if clauses := _clauses(tokens):
+        head = sql[tokens[0].start : clauses[0][0].start]
+        rest = ", ".join(filter(None, (_kept_clause(sql, c, left) for c in clauses)))
+    elif elements := _elements(tokens):
+        start, end = elements
+        head, tail = _text(sql, tokens[:start]), _text(sql, tokens[end:])
+        rest = _kept_elements(sql, tokens[start:end], left)
+    if len(left) == found:
+        return _text(sql, tokens)
+    return f"{head}{rest}{tail}" if rest else ""
+
+
+def without_fulltext(sql: str, escapes: bool = True) -> tuple[str, list[str]]:
+    """
+    Return DDL without the FULLTEXT indexes that it makes, "" if it does nothing
+    else, and the clauses that are left out. `escapes` tells whether a backslash
+    in a string escapes the next character.
+    """
+    left: list[str] = []
+    if not DDL.match(sql) or "fulltext" not in sql.lower():
+        return sql, left
+    try:
+        statements = _split(_tokens(sql, escapes), ";")
+        kept = [_kept(sql, tokens, left) for tokens in statements if tokens]
+    except _NotUnderstoodError:
+        return sql, []
+    return "; ".join(filter(None, kept)) if left else sql, left
+
+
+def _statement(sql: str, escapes: bool) -> _Tokens:
+    """Return the tokens of the one statement that `sql` is."""
+    statements = [tokens for tokens in _split(_tokens(sql, escapes), ";") if tokens]
+    if len(statements) != 1:
+        raise _NotUnderstoodError
+    return statements[0]
+
+
+def is_single(sql: str, escapes: bool = True) -> bool:
+    """Return whether `sql` is known to be one statement."""
+    try:
+        _statement(sql, escapes)
+    except _NotUnderstoodError:
+        return False
+    return True
+
+
+def drop_if_exists(sql: str, escapes: bool = True) -> str | None:
+    """
+    Return a statement that drops indexes, with IF EXISTS added to each; None if
+    it drops none without.
+    """
+    try:
+        tokens = _statement(sql, escapes)
+        clauses = _clauses(tokens) or [tokens]
+    except _NotUnderstoodError:
+        return None
+    ends = [
+        clause[1].end
+        for clause in clauses
+        if any(_has(clause, 0, "DROP", word) for word in _INDEX)
+        and not _has(clause, 2, "IF")
+    ]
+    if not ends:
+        return None
+    pieces = (sql[i:j] for i, j in zip([0, *ends], [*ends, None], strict=True))
+    return " IF EXISTS".join(pieces)
+
+
+def renames_index(sql: str, escapes: bool = True) -> bool:
+    """Return whether a statement renames one index, and does nothing else."""
+    try:
+        clauses = _clauses(_statement(sql, escapes))
+    except _NotUnderstoodError:
+        return False
+    return len(clauses) == 1 and any(
+        _has(clauses[0], 0, "RENAME", word) for word in _INDEX
+    )
+
+
+def has_match(sql: str) -> bool:
+    """Return whether a statement has MATCH (...) AGAINST (...) in it."""
+    try:
+        tokens = _tokens(sql, escapes=True)
+        return any(
+            _has(tokens, _closing(tokens, i + 1) + 1, "AGAINST", "(")
+            for i in range(len(tokens))
+            if _has(tokens, i, "MATCH", "(")
+        )
+    except _NotUnderstoodError:
+        return False
