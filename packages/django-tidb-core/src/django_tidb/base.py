@@ -23,6 +23,7 @@ from django.db.backends.mysql.base import (  # noqa: E402
     DatabaseWrapper as MySQLDatabaseWrapper,
 )
 
+from . import compat  # noqa: E402
 from .creation import DatabaseCreation  # noqa: E402
 from .features import DatabaseFeatures  # noqa: E402
 from .introspection import DatabaseIntrospection  # noqa: E402
@@ -58,6 +59,7 @@ _NO_SUCH_FUNCTION = (1046, 1305, 1370)
 
 for plugin in plugins.get_plugins():
     plugins.register_meta_options(plugin.meta_options)
+compat.install()
 
 
 class DatabaseWrapper(MySQLDatabaseWrapper):

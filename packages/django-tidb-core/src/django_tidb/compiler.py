@@ -19,7 +19,7 @@ from django.db.models.lookups import IsNull
 from django.db.models.sql import AND, OR, Query
 from django.db.models.sql.where import WhereNode
 
-from .defaults import has_default, is_left_out
+from .defaults import has_db_default, is_left_out
 from .plugins import get_plugins
 
 
@@ -121,7 +121,7 @@ class SQLInsertCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLInsertCompiler):
         value = super().pre_save_val(field, obj)
         # From Django 6.0 on, a column is left out if all rows have its default.
         if (
-            has_default(field)
+            has_db_default(field)
             and isinstance(value, expressions.DatabaseDefault)
             and is_left_out(field, self.connection)
         ):

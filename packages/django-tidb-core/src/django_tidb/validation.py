@@ -12,7 +12,7 @@ from django.db.backends.mysql.validation import (
 from django.db.models import CharField, Field, Model
 
 from .checks import check_old_distribution
-from .defaults import default_sql, has_default
+from .defaults import default_sql, has_db_default
 from .known_issues import KNOWN_ISSUES, concerned
 
 
@@ -36,11 +36,13 @@ class DatabaseValidation(MySQLDatabaseValidation):
 
     def _check_db_default(self, field: Field) -> Iterable[CheckMessage]:
         # What no database can have is Django's fields.E012.
-        if not has_default(field) or not field._db_default_expression.allowed_default:
+        if (
+            not has_db_default(field)
+            or not field._db_default_expression.allowed_default
+        ):
             return
-        editor = self.connection.SchemaEditorClass(self.connection, collect_sql=True)
         try:
-            default_sql(field, editor)
+            default_sql(field, self.connection)
         except NotSupportedError as error:
             if self.connection.tidb_options.get("drop_unsupported_db_defaults"):
                 yield Warning(
