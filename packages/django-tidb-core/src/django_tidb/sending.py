@@ -225,7 +225,8 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
     def _gather(self, statement: Creation | Addition) -> None:
         if not self._pending.accepts(statement):
             self.send_pending()
-        # So that Django, when it adds a CHECK, need not ask the server.
+        # Both would need statements later: to quote a value, and to add a CHECK.
+        self.connection.ensure_connection()
         _ = self.connection.features.supports_table_check_constraints
         if self.collect_sql:
             with self._keeping_pending():
