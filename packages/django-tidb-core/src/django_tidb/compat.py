@@ -15,6 +15,7 @@ from django.db.migrations import Migration, operations
 from django.db.models.signals import pre_migrate
 
 from . import is_tidb
+from .gathering import Gathering
 from .schema import DatabaseSchemaEditor
 
 __all__ = ["install"]
@@ -61,24 +62,21 @@ def _applying(apply: Callable[..., Any]) -> Callable[..., Any]:
         collect_sql: bool = False,
     ) -> Any:
         if isinstance(schema_editor, DatabaseSchemaEditor):
-            with schema_editor.gathering():
+            with schema_editor.gathering() as gathering:
                 announced = copy.copy(migration)
-                announced.operations = _announced(migration, schema_editor)
+                announced.operations = _announced(migration, gathering)
                 return apply(announced, project_state, schema_editor, collect_sql)
         return apply(migration, project_state, schema_editor, collect_sql)
 
     return apply_gathering
 
 
-def _announced(
-    migration: Migration, schema_editor: DatabaseSchemaEditor
-) -> Iterator[Any]:
-    """Yield the operations, after the editor has been told of each."""
+def _announced(migration: Migration, gathering: Gathering) -> Iterator[Any]:
+    """Yield the operations, each after it has been announced."""
     for operation in migration.operations:
-        schema_editor.begin_operation(
-            f"{operation.describe()} ({migration})"
-            if type(operation) in GATHERING_OPERATIONS
-            else None
+        may_gather = type(operation) in GATHERING_OPERATIONS
+        gathering.begin_operation(
+            f"{operation.describe()} ({migration})" if may_gather else None
         )
         yield operation
 

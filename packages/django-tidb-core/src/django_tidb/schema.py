@@ -177,7 +177,7 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
 
     def _default_sql(self, field: Field) -> tuple[str, list[Any]]:
         # The server computes constants.
-        with self._keeping_pending():
+        with self._gathering.kept():
             return default_sql(field, self.connection)
 
     def _drops_default(self, field: Field) -> bool:
@@ -271,7 +271,7 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
             super().add_field(model, field)
             return
         # The default may be a function that looks at a table in any way.
-        self.send_pending()
+        self._gathering.send()
         before = len(self.deferred_sql)
         with self._all_or_nothing(model):
             if self._is_vector(field) and (has_db_default(field) or not field.null):
@@ -317,7 +317,7 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
                 return
         if not self._field_should_be_altered(old_field, new_field):
             return
-        self.send_pending()
+        self._gathering.send()
         with self._all_or_nothing(model):
             super().alter_field(model, old_field, new_field, strict)
 

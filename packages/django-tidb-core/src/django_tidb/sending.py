@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,8 +20,9 @@ from django.db.backends.mysql.schema import (
 )
 from django.db.models import Model
 
+from .gathering import Gathering
 from .known_issues import KNOWN_ISSUES
-from .pending import Addition, Creation, Pending
+from .pending import Addition, Creation
 from .rebuild import read_definition, rebuild
 from .references import ForwardReferences
 from .together import create_together
@@ -52,12 +53,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         # Django sets it in __enter__(), and an editor need not be entered.
         self.deferred_sql: list[Any] = []
         self.references = ForwardReferences(self.connection)
-        self._pending = Pending()
-        # The operation that may gather statements, in words.
-        self._origin: str | None = None
-        self._keeps_pending = False
-        # The error of a gathered statement, until it has been raised here.
-        self._failure: Exception | None = None
+        self._gathering = Gathering(self.connection, self._send_gathered)
         # The tables that operations alter in several steps, the innermost last.
         self._undos: list[Undo] = []
         # Tables whose rebuild, begun by an earlier run, has been completed.
@@ -103,96 +99,50 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
             return quoted.replace("%%", "%")
         return quoted
 
-    # -- When a statement is sent
+    # -- Statements that are gathered: see gathering.py
 
     @contextmanager
-    def gathering(self, origin: str | None = None) -> Iterator[None]:
+    def gathering(self, origin: str | None = None) -> Iterator[Gathering]:
         """
-        Let statements be gathered in this block, into one CREATE TABLE for each
-        table, and send them at its end at the latest. After an error they are
-        dropped.
-
-        What create_model(), add_index() and the other methods do has happened
-        when they return, as with Django's own backends: whoever calls them may
-        want to catch the error, or read the table with another cursor,
-        connection or thread. The editor cannot see who calls it. So it gathers
-        only for callers that use this block, because they do none of that; all
-        of them are in compat.py: Django's own operations in a migration that is
-        applied, and ``migrate --run-syncdb``. Both of them fill test databases
-        too.
-
-        Other statements of this connection, which Django's operations may cause
-        in fields, come after what has been gathered, with any cursor.
+        Let statements be gathered in this block, which belong to `origin`. At
+        its end all of them have been sent, or dropped after an error.
         """
-        outer = self._origin
-        try:
-            with self._sending_first():
-                self.begin_operation(origin)
-                yield
-                self.send_pending()
-            self._check_references()
-        finally:
-            # Empty, unless there was an error.
-            self._pending.take()
-            self._origin = outer
+        with self._gathering.block(origin):
+            yield self._gathering
+        self._check_references()
 
-    def begin_operation(self, origin: str | None) -> None:
-        """
-        Say, in a block of gathering(), what the next statements belong to, as
-        errors should name it; None if they may not be gathered.
-        """
-        if origin is None or self._failure:
-            self.send_pending()
-        self._origin = origin
+    def _create(self, creation: Creation) -> None:
+        if not self._may_gather():
+            # Django's error: there can be no DDL in a transaction.
+            super().execute(creation.sql, None)
+        if self._gathering.origin is None:
+            self._send(creation)
+            self._send_followers(creation)
+        else:
+            creation.belongs_to(self._gathering.origin)
+            self._gather(creation)
 
-    def send_pending(self) -> None:
-        """Send what has been gathered; raise its error, if it has had one."""
-        if self._failure:
-            error, self._failure = self._failure, None
-            raise error
-        self._flush()
+    def _gather(self, statement: Creation | Addition) -> None:
+        # These would take statements later: to quote a value, and to add a CHECK.
+        self.connection.ensure_connection()
+        _ = self.connection.features.supports_table_check_constraints
+        self._gathering.add(statement)
+        if self.collect_sql:
+            with self._gathering.kept():
+                self._send(statement)
 
-    @contextmanager
-    def _sending_first(self) -> Iterator[None]:
-        """Send what is pending before any other statement of the connection."""
+    def _may_gather(self) -> bool:
+        return self.collect_sql or not self.connection.in_atomic_block
 
-        def wrapper(execute: Callable[..., Any], *args: Any) -> Any:
-            if not self._keeps_pending:
-                try:
-                    self._flush()
-                except Exception as error:
-                    # The code that executes a statement may suppress it.
-                    self._failure = error
-                    raise
-            return execute(*args)
-
-        try:
-            with self.connection.execute_wrapper(wrapper):
-                yield
-        except Exception as error:
-            failure, self._failure = self._failure, None
-            if failure is not None and failure is not error:
-                raise failure from error
-            raise
-
-    @contextmanager
-    def _keeping_pending(self) -> Iterator[None]:
-        """Let queries that read no table leave alone what is pending."""
-        outer, self._keeps_pending = self._keeps_pending, True
-        try:
-            yield
-        finally:
-            self._keeps_pending = outer
-
-    def _flush(self) -> None:
-        statements = self._pending.take()
-        # When it collects, they have been collected already.
+    def _send_gathered(self, statements: list[Creation | Addition]) -> None:
+        # They have been collected already when they were gathered.
         if not self.collect_sql:
             for statement in self._send_together(statements):
                 with statement.named_in_errors():
                     self._send(statement)
         for statement in statements:
-            self._send_followers(statement)
+            with statement.named_in_errors():
+                self._send_followers(statement)
 
     def _send_together(
         self, statements: list[Creation | Addition]
@@ -207,32 +157,6 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
             self.references.set_existing(creation.name, True)
         return [statement for statement in statements if statement not in sent]
 
-    def _create(self, creation: Creation) -> None:
-        """Send CREATE TABLE, now or when what has been gathered is sent."""
-        if self._origin and self._may_wait():
-            creation.belongs_to(self._origin)
-            self._gather(creation)
-            return
-        if not self._may_wait():
-            # Django's error says that there can be no DDL in a transaction.
-            super().execute(creation.sql, None)
-        self._send(creation)
-        self._send_followers(creation)
-
-    def _may_wait(self) -> bool:
-        return self.collect_sql or not self.connection.in_atomic_block
-
-    def _gather(self, statement: Creation | Addition) -> None:
-        if not self._pending.accepts(statement):
-            self.send_pending()
-        # Both would need statements later: to quote a value, and to add a CHECK.
-        self.connection.ensure_connection()
-        _ = self.connection.features.supports_table_check_constraints
-        if self.collect_sql:
-            with self._keeping_pending():
-                self._send(statement)
-        self._pending.add(statement)
-
     def _send(self, statement: Creation | Addition) -> None:
         if isinstance(statement, Creation):
             with self._forward_references(statement):
@@ -244,20 +168,18 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
     def _run(self, statement: Creation | Addition) -> None:
         if self.collect_sql:
             statement.position = len(self.collected_sql)
-        if self._may_wait():
+        if self._may_gather():
             super().execute(statement.sql, None)
             return
-        # A transaction has begun since this was gathered, in which nothing has been
-        # sent yet. Django would refuse it.
+        # Django would refuse DDL in a transaction. But this one has begun after
+        # the statement was gathered, and nothing has been sent in it yet.
         logger.debug("%s; (params %r)", statement.sql, None)
         with self.connection.cursor() as cursor:
             cursor.execute(statement.sql, None)
 
     def _send_followers(self, statement: Creation | Addition) -> None:
-        if isinstance(statement, Creation):
-            for follower in statement.followers:
-                with statement.named_in_errors():
-                    self.execute(follower, None)
+        for follower in getattr(statement, "followers", ()):
+            self.execute(follower, None)
 
     @contextmanager
     def _forward_references(self, creation: Creation) -> Iterator[None]:
@@ -278,12 +200,11 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
     # -- Statements
 
     def execute(self, sql: Any, params: Any = ()) -> None:
-        # A plugin's index need not have anything to do.
-        if sql is None:
+        if sql is None:  # A plugin's index may have nothing to do.
             return
         if self._becomes_clause(sql, params):
             return
-        self.send_pending()
+        self._gathering.send()
         self._send_prerequisites(sql)
         if self._is_repeated(sql, params):
             return
@@ -300,7 +221,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         if not isinstance(statement, Statement):
             return False
         table = str(statement.parts.get("table"))
-        pending = self._pending.get(table)
+        pending = self._gathering.get(table)
         if pending is None and self._combines_additions(table):
             pending = Addition(table)
         clause = None if pending is None else pending.clause(statement)
@@ -308,8 +229,8 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
             return False
         if params is not None:
             clause %= tuple(map(self.quote_value, params))
-        pending.add(clause, self._origin)
-        if pending is not self._pending.get(table):
+        pending.add(clause, self._gathering.origin)
+        if pending is not self._gathering.get(table):
             self._begin_undos()
             self._gather(pending)
         elif self.collect_sql:
@@ -323,7 +244,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         return (
             bool(self._undos)
             and table == self.quote_name(self._undos[-1].table)
-            and self._may_wait()
+            and self._may_gather()
             and not KNOWN_ISSUES["alter-several"].affects(self.connection.tidb_version)
         )
 
@@ -420,14 +341,12 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         undo = Undo(self, table)
         self._undos.append(undo)
         try:
-            with self._sending_first():
+            with self._gathering.sent_first():
                 yield
-                if self._failure or self._pending.is_addition:
-                    self.send_pending()
+                self._gathering.send_addition()
         except Exception:
-            # Of any kind: SQL that cannot be put together is no DatabaseError.
-            if self._pending.is_addition:
-                self._pending.take()
+            # Not only a DatabaseError: the SQL of a statement may be impossible.
+            self._gathering.drop_addition()
             undo.run()
             raise
         finally:
