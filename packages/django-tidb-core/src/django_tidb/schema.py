@@ -36,6 +36,18 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
 
     # -- Tables
 
+    def create_model(self, model: type[Model]) -> None:
+        """
+        Create the tables of a model, each with its indexes, constraints and
+        foreign keys in one statement.
+        """
+        with self._literal_sql():
+            creation = self._creation(model)
+        self._create(creation)
+        for field in model._meta.local_many_to_many:
+            if field.remote_field.through._meta.auto_created:
+                self.create_model(field.remote_field.through)
+
     def table_sql(self, model: type[Model]) -> tuple[str, Any]:
         """
         Return CREATE TABLE with all that belongs to the table: a statement
@@ -89,25 +101,11 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         sql: str = super()._pk_constraint_sql(columns)
         return sql + (self._clustering(self._model) if self._model else "")
 
-    def create_model(self, model: type[Model]) -> None:
-        """
-        Create the tables of a model, each with its indexes, constraints and
-        foreign keys in one statement.
-        """
-        with self._literal_sql():
-            creation = self._creation(model)
-        self._create(creation)
-        for field in model._meta.local_many_to_many:
-            if field.remote_field.through._meta.auto_created:
-                self.create_model(field.remote_field.through)
-
-    def add_constraint(self, model: type[Model], constraint: Any) -> None:
-        with self._literal_sql():
-            super().add_constraint(model, constraint)
-
-    def add_index(self, model: type[Model], index: Any) -> None:
-        with self._literal_sql():
-            super().add_index(model, index)
+    def _clustering(self, model: type[Model]) -> str:
+        for plugin in get_plugins():
+            if clustering := plugin.primary_key(model, self.connection):
+                return f" {clustering}"
+        return ""
 
     def delete_model(self, model: type[Model]) -> None:
         super().delete_model(model)
@@ -132,13 +130,7 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
             None,
         )
 
-    def _clustering(self, model: type[Model]) -> str:
-        for plugin in get_plugins():
-            if clustering := plugin.primary_key(model, self.connection):
-                return f" {clustering}"
-        return ""
-
-    # -- Columns
+    # -- What a column is
 
     def _iter_column_sql(
         self,
@@ -161,6 +153,14 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
             if not (include_default and sql == "UNIQUE"):
                 yield sql
 
+    def skip_default(self, field: Field) -> bool:
+        # Error 1101 for BLOB, TEXT and JSON, 1105 for vectors:
+        # https://docs.pingcap.com/tidb/stable/data-type-default-values
+        return self._is_limited_data_type(field) or self._is_vector(field)
+
+    def skip_default_on_alter(self, field: Field) -> bool:
+        return self.skip_default(field)
+
     def db_default_sql(self, field: Field) -> tuple[str, list[Any]]:
         """
         Return what follows DEFAULT, and its parameters.
@@ -176,12 +176,12 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
             return compiled_default(field, self.connection)
 
     def _default_sql(self, field: Field) -> tuple[str, list[Any]]:
-        # The server computes constants.
+        # The server computes a constant, and reads no table for it.
         with self._gathering.kept():
             return default_sql(field, self.connection)
 
     def _drops_default(self, field: Field) -> bool:
-        # What this option is for says docs/ref/settings.md.
+        # docs/ref/settings.md says what this option is for.
         if not self.connection.tidb_options.get("drop_unsupported_db_defaults"):
             return False
         if not has_db_default(field):
@@ -193,12 +193,16 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
             return True
         return False
 
+    def _is_vector(self, field: Field) -> bool:
+        db_type = field.db_type(self.connection)
+        return db_type is not None and db_type.startswith("vector")
+
     def _modify_sql(
         self, model: type[Model], field: Field, null: bool
     ) -> tuple[str, tuple[()]]:
         """
-        Return the MODIFY that makes a column what `field` says in one go:
-        whatever MODIFY leaves out is lost. Without a key, which it leaves be.
+        Return the one MODIFY that makes a column what `field` says. A column
+        loses all that MODIFY does not repeat, except for its keys.
         """
         field = copy.copy(field)
         field.null = null
@@ -218,6 +222,131 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
             definition = definition.replace("%", "%%")
         return f"MODIFY {self.quote_name(field.column)} {definition}", ()
 
+    # -- Adding, removing and altering columns
+
+    def add_field(self, model: type[Model], field: Field) -> None:
+        if field.many_to_many:
+            super().add_field(model, field)
+            return
+        # The default may be a function that looks at other tables in any way.
+        self._gathering.send()
+        before = len(self.deferred_sql)
+        with self._all_or_nothing(model):
+            if self._is_vector(field) and (has_db_default(field) or not field.null):
+                self._add_vector_field(model, field)
+            else:
+                super().add_field(model, field)
+            statements = self.deferred_sql[before:]
+            del self.deferred_sql[before:]
+            if (
+                field.unique
+                and not field.primary_key
+                and field.db_type(self.connection) is not None
+            ):
+                # First, so that the foreign key does not get an index of its own.
+                statements.insert(0, self._create_unique_sql(model, [field]))
+            if check := field.db_parameters(self.connection)["check"]:
+                statements += self._checks_of_added(model, field, check)
+            for statement in statements:
+                self.execute(statement, NO_PARAMS)
+
+    def _add_vector_field(self, model: type[Model], field: Field) -> None:
+        # ADD COLUMN takes no default for a vector, and a column that is NOT
+        # NULL gives the rows that exist a value that no query can read:
+        # https://docs.pingcap.com/tidb/stable/vector-search-data-types
+        nullable = without_db_default(field)
+        nullable.null = True
+        if has_db_default(field):
+            nullable.default = NOT_PROVIDED
+        super().add_field(model, nullable)
+        table, column = map(self.quote_name, (model._meta.db_table, field.column))
+        if has_db_default(field):
+            default, params = self.db_default_sql(field)
+            self.execute(f"UPDATE {table} SET {column} = {default}", params)
+        modify, _ = self._modify_sql(model, field, field.null)
+        self.execute(f"ALTER TABLE {table} {modify}", NO_PARAMS)
+
+    def _checks_of_added(
+        self, model: type[Model], field: Field, check: str
+    ) -> list[Statement]:
+        if not (
+            self.connection.features.supports_table_check_constraints
+            and KNOWN_ISSUES["add-column-check"].affects(self.connection.tidb_version)
+        ):
+            return []
+        name = self._create_index_name(
+            model._meta.db_table, [field.column], suffix="_check"
+        )
+        return [self._create_check_sql(model, name, check)]
+
+    def remove_field(self, model: type[Model], field: Field) -> None:
+        if (
+            field.column
+            and KNOWN_ISSUES["drop-indexed-column"].affects(
+                self.connection.tidb_version
+            )
+            # sqlmigrate also shows migrations of tables that are gone.
+            and not self.references.missing([model._meta.db_table])
+        ):
+            for name in self._constraint_names(
+                model, [field.column], index=True, primary_key=False
+            ):
+                self.execute(self._delete_index_sql(model, name))
+        super().remove_field(model, field)
+
+    def alter_field(
+        self,
+        model: type[Model],
+        old_field: Field,
+        new_field: Field,
+        strict: bool = False,
+    ) -> None:
+        for plugin in get_plugins():
+            if plugin.alter_field(self, model, old_field, new_field):
+                return
+        if not self._field_should_be_altered(old_field, new_field):
+            return
+        self._gathering.send()
+        with self._all_or_nothing(model):
+            super().alter_field(model, old_field, new_field, strict)
+
+    def _alter_field(
+        self,
+        model: type[Model],
+        old_field: Field,
+        new_field: Field,
+        old_type: str,
+        new_type: str,
+        *args: Any,
+    ) -> None:
+        super()._alter_field(model, old_field, new_field, old_type, new_type, *args)
+        # Django does this together with the foreign keys, so it does not where the
+        # server has none.
+        if (
+            not self.connection.features.supports_foreign_keys
+            and old_field.unique
+            and new_field.unique
+            and old_type != new_type
+        ):
+            self._alter_references(old_field, new_field)
+
+    def _alter_references(self, old_field: Field, new_field: Field) -> None:
+        for old, new in _related_non_m2m_objects(old_field, new_field):
+            was, will_be = (
+                rel.field.db_parameters(connection=self.connection)
+                for rel in (old, new)
+            )
+            if was != will_be:
+                super()._alter_field(
+                    new.related_model,
+                    old.field,
+                    new.field,
+                    was["type"],
+                    will_be["type"],
+                    was,
+                    will_be,
+                )
+
     def _rename_field_sql(
         self, table: str, old_field: Field, new_field: Field, new_type: str
     ) -> str:
@@ -228,11 +357,6 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         old, new = map(self.quote_name, (old_field.column, new_field.column))
         definition = modify.removeprefix(f"MODIFY {old} ")
         return f"ALTER TABLE {self.quote_name(table)} CHANGE {old} {new} {definition}"
-
-    def _nullable_meanwhile(self, old_field: Field, new_field: Field) -> bool:
-        # Django fills in the default before it makes the column NOT NULL.
-        has = new_field.has_default() or has_db_default(new_field)
-        return old_field.null if has else new_field.null
 
     def _alter_column_type_sql(
         self,
@@ -262,101 +386,20 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         null = self._nullable_meanwhile(old_field, new_field)
         return self._modify_sql(model, new_field, null)
 
-    def _is_vector(self, field: Field) -> bool:
-        db_type = field.db_type(self.connection)
-        return db_type is not None and db_type.startswith("vector")
+    def _nullable_meanwhile(self, old_field: Field, new_field: Field) -> bool:
+        # Django fills in the default before it makes the column NOT NULL.
+        has = new_field.has_default() or has_db_default(new_field)
+        return old_field.null if has else new_field.null
 
-    def add_field(self, model: type[Model], field: Field) -> None:
-        if field.many_to_many:
-            super().add_field(model, field)
-            return
-        # The default may be a function that looks at a table in any way.
-        self._gathering.send()
-        before = len(self.deferred_sql)
-        with self._all_or_nothing(model):
-            if self._is_vector(field) and (has_db_default(field) or not field.null):
-                self._add_vector_field(model, field)
-            else:
-                super().add_field(model, field)
-            statements = self.deferred_sql[before:]
-            del self.deferred_sql[before:]
-            if (
-                field.unique
-                and not field.primary_key
-                and field.db_type(self.connection) is not None
-            ):
-                # A foreign key gets an index unless there is one.
-                statements.insert(0, self._create_unique_sql(model, [field]))
-            if check := field.db_parameters(self.connection)["check"]:
-                statements += self._checks_of_added(model, field, check)
-            for statement in statements:
-                self.execute(statement, NO_PARAMS)
+    # -- Indexes and constraints
 
-    def _checks_of_added(
-        self, model: type[Model], field: Field, check: str
-    ) -> list[Statement]:
-        if not (
-            self.connection.features.supports_table_check_constraints
-            and KNOWN_ISSUES["add-column-check"].affects(self.connection.tidb_version)
-        ):
-            return []
-        name = self._create_index_name(
-            model._meta.db_table, [field.column], suffix="_check"
-        )
-        return [self._create_check_sql(model, name, check)]
+    def add_index(self, model: type[Model], index: Any) -> None:
+        with self._literal_sql():
+            super().add_index(model, index)
 
-    def alter_field(
-        self,
-        model: type[Model],
-        old_field: Field,
-        new_field: Field,
-        strict: bool = False,
-    ) -> None:
-        for plugin in get_plugins():
-            if plugin.alter_field(self, model, old_field, new_field):
-                return
-        if not self._field_should_be_altered(old_field, new_field):
-            return
-        self._gathering.send()
-        with self._all_or_nothing(model):
-            super().alter_field(model, old_field, new_field, strict)
-
-    def _alter_field(
-        self,
-        model: type[Model],
-        old_field: Field,
-        new_field: Field,
-        old_type: str,
-        new_type: str,
-        *args: Any,
-    ) -> None:
-        super()._alter_field(model, old_field, new_field, old_type, new_type, *args)
-        # Django does it together with the foreign keys, and where there are none
-        # not at all.
-        if (
-            not self.connection.features.supports_foreign_keys
-            and old_field.unique
-            and new_field.unique
-            and old_type != new_type
-        ):
-            self._alter_references(old_field, new_field)
-
-    def _alter_references(self, old_field: Field, new_field: Field) -> None:
-        for old, new in _related_non_m2m_objects(old_field, new_field):
-            was, will_be = (
-                rel.field.db_parameters(connection=self.connection)
-                for rel in (old, new)
-            )
-            if was != will_be:
-                super()._alter_field(
-                    new.related_model,
-                    old.field,
-                    new.field,
-                    was["type"],
-                    will_be["type"],
-                    was,
-                    will_be,
-                )
+    def add_constraint(self, model: type[Model], constraint: Any) -> None:
+        with self._literal_sql():
+            super().add_constraint(model, constraint)
 
     def alter_unique_together(self, model: type[Model], *args: Any) -> None:
         with self._all_or_nothing(model):
@@ -367,52 +410,13 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
             super().alter_index_together(model, *args)
 
     def _delete_check_sql(self, model: type[Model], name: str) -> Statement | None:
-        # What was made while the server ignored CHECK is not there, and cannot
-        # be dropped: error 3940.
+        # A constraint that was created while the server ignored CHECK does not
+        # exist, and cannot be dropped: error 3940.
         if not self.collect_sql:
             definition = read_definition(self.connection, model._meta.db_table)
             if name not in definition.checks():
                 return None
         return super()._delete_check_sql(model, name)
-
-    def _add_vector_field(self, model: type[Model], field: Field) -> None:
-        # ADD COLUMN takes no default for a vector, and a column that is NOT
-        # NULL gives the rows that exist a value that no query can read:
-        # https://docs.pingcap.com/tidb/stable/vector-search-data-types
-        nullable = without_db_default(field)
-        nullable.null = True
-        if has_db_default(field):
-            nullable.default = NOT_PROVIDED
-        super().add_field(model, nullable)
-        table, column = map(self.quote_name, (model._meta.db_table, field.column))
-        if has_db_default(field):
-            default, params = self.db_default_sql(field)
-            self.execute(f"UPDATE {table} SET {column} = {default}", params)
-        modify, _ = self._modify_sql(model, field, field.null)
-        self.execute(f"ALTER TABLE {table} {modify}", NO_PARAMS)
-
-    def remove_field(self, model: type[Model], field: Field) -> None:
-        if (
-            field.column
-            and KNOWN_ISSUES["drop-indexed-column"].affects(
-                self.connection.tidb_version
-            )
-            # sqlmigrate may tell of one that is gone.
-            and not self.references.missing([model._meta.db_table])
-        ):
-            for name in self._constraint_names(
-                model, [field.column], index=True, primary_key=False
-            ):
-                self.execute(self._delete_index_sql(model, name))
-        super().remove_field(model, field)
-
-    def skip_default(self, field: Field) -> bool:
-        # Error 1101 for BLOB, TEXT and JSON, 1105 for vectors:
-        # https://docs.pingcap.com/tidb/stable/data-type-default-values
-        return self._is_limited_data_type(field) or self._is_vector(field)
-
-    def skip_default_on_alter(self, field: Field) -> bool:
-        return self.skip_default(field)
 
     def _field_should_be_indexed(self, model: type[Model], field: Field) -> bool:
         # Unlike MySQL's method this one need not ask for the storage engine.

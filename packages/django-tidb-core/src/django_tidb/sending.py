@@ -86,11 +86,11 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
     @contextmanager
     def _literal_sql(self) -> Iterator[None]:
         """Quote values for statements that are sent without parameters."""
-        self._literal = True
+        outer, self._literal = self._literal, True
         try:
             yield
         finally:
-            self._literal = False
+            self._literal = outer
 
     def quote_value(self, value: Any) -> Any:
         quoted = super().quote_value(value)
