@@ -286,9 +286,13 @@ def drop_shelves(cursor):
 
 def create(shelves):
     """Return the statements of this connection, and what the tables are then."""
-    with CaptureQueriesContext(connection) as queries, connection.schema_editor() as e:
+    with (
+        CaptureQueriesContext(connection) as queries,
+        connection.schema_editor() as editor,
+        editor.gathering("a test"),
+    ):
         for model in shelves:
-            e.create_model(model)
+            editor.create_model(model)
     tables = {}
     with connection.cursor() as cursor:
         for model in shelves:
@@ -305,7 +309,7 @@ def test_tables_of_a_test_database_are_created_together(shelves, monkeypatch):
     others = []
     monkeypatch.setattr(connection.creation, "creating", True)
     monkeypatch.setattr(
-        "django_tidb.creation._connects",
+        "django_tidb.together._connects",
         lambda other: others.append(other) or other.ensure_connection() is None,
     )
     own, tables = create(shelves)
@@ -348,7 +352,7 @@ def test_a_test_database_is_complete_after_migrate():
 def test_helpers_need_not_connect(shelves, monkeypatch):
     answers = iter([True, False])
     monkeypatch.setattr(connection.creation, "creating", True)
-    monkeypatch.setattr("django_tidb.creation._connects", lambda _: next(answers))
+    monkeypatch.setattr("django_tidb.together._connects", lambda _: next(answers))
     own, _ = create(shelves)
     assert len(own) == 3
 
@@ -366,7 +370,7 @@ def test_tables_are_created_one_by_one_without_autocommit(shelves, monkeypatch):
 def test_a_table_that_cannot_be_created_with_others(shelves, cursor, monkeypatch):
     monkeypatch.setattr(connection.creation, "creating", True)
     cursor.execute("CREATE TABLE first (a INT)")
-    with pytest.raises(DatabaseError, match="first' already exists"):
+    with pytest.raises(DatabaseError, match=r"first' already exists.*a test"):
         create(shelves)
     # The connection goes on as before.
     cursor.execute("SELECT COUNT(*) FROM first")

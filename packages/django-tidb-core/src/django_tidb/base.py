@@ -24,6 +24,7 @@ from django.db.backends.mysql.base import (  # noqa: E402
     DatabaseWrapper as MySQLDatabaseWrapper,
 )
 
+from . import compat  # noqa: E402
 from .creation import DatabaseCreation  # noqa: E402
 from .cursor import CursorWrapper  # noqa: E402
 from .features import DatabaseFeatures  # noqa: E402
@@ -60,6 +61,7 @@ _NO_SUCH_FUNCTION = (1046, 1305, 1370)
 
 # Loading the plugins registers their options of class Meta.
 plugins.get_plugins()
+compat.install()
 
 
 class DatabaseWrapper(MySQLDatabaseWrapper):

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
-from queue import Empty, SimpleQueue
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from django.db import DatabaseError, OperationalError
+from django.db import DatabaseError
 from django.db.backends.mysql.creation import DatabaseCreation as MySQLDatabaseCreation
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.models.signals import post_migrate, pre_migrate
 
+from .pending import Creation
 from .plugins import get_plugins
 from .rebuild import TableDefinition, batches, copying, definition_from, quote
+from .together import create_together
 
 # Where the next id starts, which differs as soon as there are rows.
 _COUNTERS = re.compile(
@@ -24,84 +23,6 @@ _COUNTERS = re.compile(
 )
 _STRING = r"'(?:[^'\\]|''|\\.)*'"
 _NO_SUCH_TABLE = 1146
-
-# More of them gain little: the server has one step for what has come meanwhile.
-_CONNECTIONS = 32
-# Session variables that nobody has set.
-_OF_THE_LAST_STATEMENT = (
-    *("error_count", "identity", "last_insert_id", "rand_seed1", "rand_seed2"),
-    *("tidb_current_ts", "timestamp", "warning_count"),
-)
-
-logger = logging.getLogger("django.db.backends.schema")
-
-
-def create_together(connection: Any, statements: Sequence[str]) -> list[str]:
-    """
-    Send CREATE TABLE statements at once, by connections like `connection`, if
-    that is faster; return those that are left, in their order. Raises the first
-    error that the server answers; other tables may exist then.
-    """
-    # Not either if a comment says so.
-    together = [sql for sql in statements if "FOREIGN KEY" not in sql]
-    if (
-        len(together) < 2
-        or not connection.features.creates_tables_together
-        # A transaction that has begun does not see what others create.
-        or not connection.get_autocommit()
-        or not _is_like_others(connection)
-    ):
-        return list(statements)
-    queue: SimpleQueue[str] = SimpleQueue()
-    for sql in together:
-        queue.put(sql)
-
-    def work(connection: Any) -> None:
-        with connection.cursor() as cursor, suppress(Empty):
-            while True:
-                cursor.execute(queue.get_nowait())
-
-    def help_() -> None:
-        with closing(connection.copy()) as other:
-            if _connects(other):
-                work(other)
-
-    count = min(_CONNECTIONS, len(together)) - 1
-    with ThreadPoolExecutor(count) as threads:
-        helpers = [threads.submit(help_) for _ in range(count)]
-        # Which gets to the end if none of the others can.
-        work(connection)
-    for helper in helpers:
-        helper.result()
-    return [sql for sql in statements if "FOREIGN KEY" in sql]
-
-
-def _connects(connection: Any) -> bool:
-    """Connect, and return whether the server takes one more connection."""
-    try:
-        connection.ensure_connection()
-    except OperationalError as error:
-        logger.info("Tables are created by fewer connections: %s", error)
-        return False
-    return True
-
-
-def _is_like_others(connection: Any) -> bool:
-    """Return whether a new connection has the same variables as `connection`."""
-
-    def variables(connection: Any) -> set[tuple[str, str]]:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT variable_name, variable_value "
-                "FROM information_schema.session_variables "
-                "WHERE variable_name NOT IN %s "
-                "AND variable_name NOT LIKE 'tidb_last_%%'",
-                [_OF_THE_LAST_STATEMENT],
-            )
-            return set(cursor.fetchall())
-
-    with closing(connection.copy()) as other:
-        return _connects(other) and variables(other) == variables(connection)
 
 
 class DatabaseCreation(MySQLDatabaseCreation):
@@ -161,11 +82,14 @@ class DatabaseCreation(MySQLDatabaseCreation):
             for name in kinds.get("SEQUENCE", ()):
                 target.run(source.definition("SEQUENCE", name))
             tables = kinds.get("BASE TABLE", [])
-            definitions = [source.table(name).sql(name) for name in tables]
-            left = create_together(connection, definitions)
+            creations = [
+                Creation(quote(name), [source.table(name).sql(name)], name=name)
+                for name in tables
+            ]
+            left = create_together(connection, creations)
             with copying(connection):
-                for sql in left:
-                    target.run(sql)
+                for creation in left:
+                    target.run(creation.sql)
                 # Last, because they tell that the copy is complete.
                 recorded = MigrationRecorder.Migration._meta.db_table
                 for name in sorted(source.not_empty(tables), key=recorded.__eq__):

@@ -25,7 +25,7 @@ __all__ = [
     "default_sql",
     "has_db_default",
     "is_left_out",
-    "without_default",
+    "without_db_default",
 ]
 
 # Functions that may be a DEFAULT; the server looks at their arguments.
@@ -64,29 +64,29 @@ def has_db_default(field: Field) -> bool:
     return getattr(field, "db_default", NOT_PROVIDED) is not NOT_PROVIDED
 
 
-def without_default(field: Field) -> Field:
+def without_db_default(field: Field) -> Field:
     """Return a copy of `field` that has no ``db_default``."""
     field = copy.copy(field)
     field.db_default = NOT_PROVIDED
     return field
 
 
-def compiled_default(field: Field, editor: Any) -> tuple[str, Any]:
+def compiled_default(field: Field, connection: Any) -> tuple[str, Any]:
     """Return the SQL of a ``db_default`` and its parameters, supported or not."""
-    compiler = Query(model=field.model).get_compiler(connection=editor.connection)
+    compiler = Query(model=field.model).get_compiler(connection=connection)
     return compiler.compile(field._db_default_expression)
 
 
-def default_sql(field: Field, editor: Any) -> tuple[str, list[Any]]:
+def default_sql(field: Field, connection: Any) -> tuple[str, list[Any]]:
     """
     Return what follows DEFAULT for the ``db_default`` of `field`, and its
     parameters. A constant that TiDB would not compute is computed now.
 
     Raises ``NotSupportedError`` if the server cannot have it.
     """
-    sql, params = compiled_default(field, editor)
+    sql, params = compiled_default(field, connection)
     kind = field.get_internal_type()
-    version = editor.connection.tidb_version
+    version = connection.tidb_version
     if isinstance(field._db_default_expression, Value) and not _allowed().match(sql):
         value = params[0] if params else None
         if not params:
@@ -99,7 +99,7 @@ def default_sql(field: Field, editor: Any) -> tuple[str, list[Any]]:
     elif _VARYING.search(sql):
         value = NOT_PROVIDED
     else:
-        value = _constant(sql, params, kind, editor.connection)
+        value = _constant(sql, params, kind, connection)
     if value is None:
         return "NULL", []
     if value is not NOT_PROVIDED:
@@ -110,7 +110,7 @@ def default_sql(field: Field, editor: Any) -> tuple[str, list[Any]]:
                     return f"({made[0]})", made[1]
         elif kind not in _TEXTS:
             return "%s", [value]
-    written = sql % tuple(map(editor.quote_value, params))
+    written = sql % tuple(map(repr, params))
     raise NotSupportedError(
         f"The db_default of {field} is {written}, which TiDB {version} cannot have as "
         f"DEFAULT of a {kind}. It may be a constant (not for text and binary fields) "
@@ -129,7 +129,7 @@ def is_left_out(field: Field, connection: Any) -> bool:
     known = connection.tidb_dropped_defaults
     if field not in known:
         try:
-            default_sql(field, connection.SchemaEditorClass(connection))
+            default_sql(field, connection)
         except NotSupportedError:
             known[field] = True
         else:

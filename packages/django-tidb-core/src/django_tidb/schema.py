@@ -1,200 +1,71 @@
 from __future__ import annotations
 
 import copy
-import logging
-import re
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import django
-from django.db import DatabaseError, NotSupportedError, OperationalError
+from django.db import NotSupportedError
 from django.db.backends.base.schema import _related_non_m2m_objects
 from django.db.backends.ddl_references import Statement
-from django.db.backends.mysql.schema import (
-    DatabaseSchemaEditor as MySQLDatabaseSchemaEditor,
-)
 from django.db.models import NOT_PROVIDED, Field, Model
 
-from .creation import create_together
 from .defaults import (
     compiled_default,
     default_sql,
     has_db_default,
-    without_default,
+    without_db_default,
 )
-from .fulltext import without_fulltext
 from .known_issues import KNOWN_ISSUES
+from .pending import Creation
 from .plugins import get_plugins
-from .rebuild import TableDefinition, interrupted, read_definition, rebuild, recover
+from .rebuild import read_definition
+from .references import targets
+from .sending import NO_PARAMS, SendingSchemaEditor
 from .statements import IndexStatement
-
-logger = logging.getLogger("django.db.backends.schema")
-
-# What Django's statements add to a table, which can stand in CREATE TABLE too. One
-# ALTER TABLE takes several of the first, but no CHECK, and no foreign key, which
-# would get an index of its own where another comes with it.
-# https://docs.pingcap.com/tidb/stable/sql-statement-alter-table
-_ADD = "ALTER TABLE %(table)s ADD "
-_TOGETHER = {
-    MySQLDatabaseSchemaEditor.sql_create_index: (
-        "INDEX %(name)s (%(columns)s)%(extra)s"
-    ),
-    MySQLDatabaseSchemaEditor.sql_create_unique_index: (
-        "UNIQUE INDEX %(name)s (%(columns)s)"
-    ),
-    MySQLDatabaseSchemaEditor.sql_create_unique: (
-        MySQLDatabaseSchemaEditor.sql_create_unique.removeprefix(_ADD)
-    ),
-}
-_ADDITIONS = _TOGETHER | {
-    template: template.removeprefix(_ADD)
-    for template in (
-        MySQLDatabaseSchemaEditor.sql_create_check,
-        MySQLDatabaseSchemaEditor.sql_create_fk,
-    )
-}
-
-
-_ALTER_TABLE = re.compile(r"ALTER TABLE `((?:[^`]|``)+)` (.+)", re.DOTALL)
-
-_MODIFY = re.compile(r"ALTER TABLE `(?:[^`]|``)+` MODIFY ")
-
-# What the server answers to an ALTER TABLE that it has not implemented: in
-# general, for a default that each row would have to compute for itself, and
-# for columns that are generated or that others are generated from.
-_REFUSED = (8200, 1674, 3106, 3108)
-
-# Finished SQL is sent without parameters, so that its percent signs stay as
-# they are. Before Django 5.0 values are quoted with their percent signs
-# doubled, which an empty tuple of parameters undoes.
-_FINISHED: Any = None if django.VERSION >= (5, 0) else ()
-
-
-def _in_create_table(statement: Statement) -> str | None:
-    """Return what a statement would be inside CREATE TABLE; None if it cannot be."""
-    if isinstance(statement, IndexStatement):
-        form = statement.inline
-    else:
-        form = _ADDITIONS.get(statement.template)
-    return form % statement.parts if form else None
 
 
 def _added(old: Iterable[Iterable[str]], new: Iterable[Iterable[str]]) -> set[str]:
-    """Return the first fields of what a unique_together has and did not have."""
+    """Return the first fields of the new elements of a unique_together."""
     return {names[0] for names in {*map(tuple, new)} - {*map(tuple, old)}}
 
 
-class _Waiting:
-    """A statement that takes up what is added to its table before it is sent."""
-
-    #: Where it is in what sqlmigrate prints.
-    position = 0
-
-    def __init__(self, sql: str, end: str = "") -> None:
-        self.clauses = [sql]
-        self.end = end
-
-    @property
-    def sql(self) -> str:
-        return ", ".join(self.clauses) + self.end
-
-
-class _Creation(_Waiting):
-    """CREATE TABLE, without the closing bracket and what follows."""
-
-    def __init__(self, sql: str, end: str, model: type[Model]) -> None:
-        super().__init__(sql, end)
-        self.model = model
-
-
-class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
+class DatabaseSchemaEditor(SendingSchemaEditor):
     # A column cannot be added together with its foreign key:
     # https://github.com/pingcap/tidb/issues/45474
     sql_create_column_inline_fk = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.deferred_sql: list[Any] = []
-        self._last_statement: tuple[str, Any] | None = None
-        self._finishing = False
-        self._quoting = False
-        # Whether statements can wait: there has to be an end of it.
-        self._entered = False
-        # What the tables that waited could not be created for.
-        self._error: Exception | None = None
-        # The model whose CREATE TABLE is written.
+        # The model whose CREATE TABLE is being written.
         self._model: type[Model] | None = None
-        # The table that one operation alters in several steps, in quotes.
-        self._altering: str | None = None
-        # What tables were before they began to change; None until they do.
-        self._guarded: dict[str, TableDefinition | None] = {}
-        # Tables whose rebuild an earlier run began and this one has finished.
-        self._finished: set[str] = set()
-        # Whether tables exist, by their names in lower case.
-        self._tables: dict[str, bool] = {}
-        # Tables that others refer to and that did not exist then.
-        self._awaited: set[str] = set()
-        # By the quoted names of their tables: any number that create some, or
-        # one that adds to a table.
-        self._waiting: dict[str, _Waiting] = {}
-
-    def __enter__(self) -> Any:
-        self._entered = True
-        flags = self.connection.features.__dict__
-        self._had_checks = flags.pop("supports_table_check_constraints", None)
-        return super().__enter__()
-
-    def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
-        # Unless this editor has looked, what the last one saw stays: models are
-        # checked where no query may be sent.
-        if self._had_checks is not None:
-            self.connection.features.__dict__.setdefault(
-                "supports_table_check_constraints", self._had_checks
-            )
-        self._entered = False
-        if exc_type is not None:
-            self._take_waiting()
-        self._send_waiting()
-        if exc_type is None:
-            # Whoever has met it may have gone on.
-            if self._error:
-                raise self._error
-            self._check_awaited()
-        super().__exit__(exc_type, exc_value, traceback)
-
-    def _check_awaited(self) -> None:
-        if self.collect_sql or not (missing := self._missing_tables(self._awaited)):
-            return
-        # What referred to them may be gone, or refer to something else by now.
-        with self.connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT table_name, referenced_table_name "
-                "FROM information_schema.key_column_usage "
-                "WHERE table_schema = DATABASE() "
-                "AND LOWER(referenced_table_name) IN %s",
-                [[name.lower() for name in missing]],
-            )
-            for table, name in cursor.fetchall():
-                raise OperationalError(
-                    f"The table {table!r} has a foreign key to the table {name!r}, "
-                    "which does not exist. Create that too, or give the field "
-                    "db_constraint=False."
-                )
 
     # -- Tables
+
+    def create_model(self, model: type[Model]) -> None:
+        """
+        Create the tables of a model, each with its indexes, constraints and
+        foreign keys in one statement.
+        """
+        with self._literal_sql():
+            creation = self._creation(model)
+        self._create(creation)
+        for field in model._meta.local_many_to_many:
+            if field.remote_field.through._meta.auto_created:
+                self.create_model(field.remote_field.through)
 
     def table_sql(self, model: type[Model]) -> tuple[str, Any]:
         """
         Return CREATE TABLE with all that belongs to the table: a statement
-        costs the more, the bigger the cluster is. What TiDB does not take
-        there is deferred. The SQL is finished, so the parameters are always
-        empty.
+        costs the more, the bigger the cluster is. Statements that TiDB does not
+        take there are deferred. There are no parameters.
         """
-        return self._creation(model).sql, []
+        creation = self._creation(model)
+        self.deferred_sql += creation.followers
+        return creation.sql, []
 
-    def _creation(self, model: type[Model]) -> _Creation:
+    def _creation(self, model: type[Model]) -> Creation:
         self._check_foreign_keys(*model._meta.local_fields)
         outer, self.deferred_sql = self.deferred_sql, []
         self._model = model
@@ -206,28 +77,31 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             self._model = None
         if params:
             sql %= tuple(map(self.quote_value, params))
-        clauses = [sql.removesuffix(")")]
+        creation = Creation(
+            self.quote_name(model._meta.db_table),
+            [sql.removesuffix(")")],
+            name=model._meta.db_table,
+            end=self._table_end(model),
+            targets=targets(model),
+        )
         for statement in filter(None, statements):
-            clause = _in_create_table(statement)
+            clause = (
+                creation.clause(statement) if isinstance(statement, Statement) else None
+            )
             if clause is None:
-                self.deferred_sql.append(statement)
+                creation.followers.append(statement)
             else:
-                clauses.append(clause)
+                creation.add(clause)
+        return creation
+
+    def _table_end(self, model: type[Model]) -> str:
         end = ")"
         if comment := model._meta.db_table_comment:
             end += self._comment_sql(comment)
         for plugin in get_plugins():
             for option in plugin.table_options(model, self.connection):
                 end += f" {option}"
-        if partitioning := self._first_answer("partitioning", model):
-            end += f" {partitioning}"
-        return _Creation(", ".join(clauses), end, model)
-
-    def _check_foreign_keys(self, *fields: Field) -> None:
-        for field in fields:
-            if field.remote_field and getattr(field, "db_constraint", False):
-                for plugin in get_plugins():
-                    plugin.check_foreign_key(field, self)
+        return end + self._first_answer("partitioning", model)
 
     def _pk_constraint_sql(self, columns: Any) -> str:
         # A CompositePrimaryKey is a clause of its own; a key of one column is
@@ -235,233 +109,41 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         sql: str = super()._pk_constraint_sql(columns)
         return sql + (self._clustering(self._model) if self._model else "")
 
-    def quote_value(self, value: Any) -> Any:
-        # The driver quotes, which sends nothing.
-        self._quoting = True
-        try:
-            quoted = super().quote_value(value)
-        finally:
-            self._quoting = False
-        # Names have single percent signs, so values need them too.
-        if self._finishing and _FINISHED is not None and isinstance(value, str):
-            return quoted.replace("%%", "%")
-        return quoted
+    def _clustering(self, model: type[Model]) -> str:
+        return self._first_answer("clustering", model)
 
-    @contextmanager
-    def _finished_sql(self) -> Iterator[None]:
-        """Quote values for SQL that is sent without parameters."""
-        self._finishing = True
-        try:
-            yield
-        finally:
-            self._finishing = False
-
-    def create_model(self, model: type[Model]) -> None:
+    def _first_answer(self, hook: str, model: type[Model]) -> str:
         """
-        Create the tables of a model, before this connection sends anything else
-        or begins a transaction.
-
-        Until then they take up what is added to them: a migration that
-        makemigrations has written adds the indexes after all models.
+        Return a space and the first text that a plugin has for the table of a
+        model, or "".
         """
-        with self._finished_sql():
-            creation = self._creation(model)
-        table = self.quote_name(model._meta.db_table)
-        if table in self._waiting:
-            self._send_waiting()
-        self._send_additions()
-        self._let_wait(table, creation)
-        if any(
-            not self._tables.get(name.lower())
-            and self.quote_name(name) not in self._waiting
-            for name in self._targets(model)
-        ):
-            self._record_late()
-        for field in model._meta.local_many_to_many:
-            if field.remote_field.through._meta.auto_created:
-                self.create_model(field.remote_field.through)
+        for plugin in get_plugins():
+            if answer := getattr(plugin, hook)(model, self.connection):
+                return f" {answer}"
+        return ""
 
-    def _record_late(self) -> None:
-        # A migration counts as applied after __exit__() if something is deferred,
-        # else before: too early if that may raise an error.
-        self.deferred_sql.append(None)
-
-    def _let_wait(self, table: str, waiting: _Waiting) -> None:
-        if self.collect_sql:
-            self._send(waiting)
-        elif self.connection.in_atomic_block or not self._entered:
-            # In a transaction Django refuses it.
-            self._send(waiting)
-            return
-        elif not self._waiting:
-            # So that the first CHECK that is added need not ask the server.
-            _ = self.connection.features.supports_table_check_constraints
-            # Another editor's waiting ends here.
-            self.connection.ensure_connection()
-            # Of this connection alone, and no longer than something waits.
-            self.connection.ensure_connection = self._ensure_connection
-        self._waiting[table] = waiting
-
-    def _ensure_connection(self) -> None:
-        # Whatever is sent, or begins a transaction, comes by here.
-        if not self._quoting:
-            self._send_waiting()
-        type(self.connection).ensure_connection(self.connection)
-
-    def _take_waiting(self) -> Iterable[_Waiting]:
-        taken, self._waiting = self._waiting, {}
-        if taken and not self.collect_sql:
-            del self.connection.ensure_connection
-        return taken.values()
-
-    def _send_waiting(self) -> None:
-        taken = self._take_waiting()
-        # What sqlmigrate prints has it already.
-        if self.collect_sql:
-            return
-        creations = [w for w in taken if isinstance(w, _Creation)]
-        try:
-            together = self._send_together(creations)
-            for waiting in taken:
-                if waiting not in together:
-                    self._send(waiting)
-        except Exception as error:
-            if creations:
-                self._error = error
-                self._record_late()
-            raise
-
-    def _send_together(self, creations: list[_Creation]) -> set[_Creation]:
-        """Create tables of a new test database at once; return which."""
-        if not self.connection.creation.creating:
-            return set()
-        left = set(create_together(self.connection, [w.sql for w in creations]))
-        together = {waiting for waiting in creations if waiting.sql not in left}
-        for waiting in together:
-            self._tables[waiting.model._meta.db_table.lower()] = True
-            logger.debug("%s; (params %r)", waiting.sql, None)
-        return together
-
-    def _send_additions(self) -> None:
-        if not all(isinstance(w, _Creation) for w in self._waiting.values()):
-            self._send_waiting()
-
-    def _send(self, waiting: _Waiting) -> None:
-        if not isinstance(waiting, _Creation):
-            self.execute(waiting.sql, None)
-            waiting.position = len(getattr(self, "collected_sql", ())) - 1
-            return
-        with self._forward_references(waiting.model):
-            waiting.position = len(getattr(self, "collected_sql", ()))
-            super().execute(waiting.sql, None)
-        self._tables[waiting.model._meta.db_table.lower()] = True
-
-    def _waits(self, statement: Any, params: Any) -> bool:
-        """
-        Return whether what `statement` adds to its table has become part of a
-        statement that waits.
-        """
-        if not isinstance(statement, Statement):
-            return False
-        table = str(statement.parts.get("table"))
-        waiting = self._waiting.get(table)
-        if isinstance(waiting, _Creation):
-            clause = _in_create_table(statement)
-        elif (
-            statement.template in _TOGETHER
-            and table == self._altering
-            and not self.connection.in_atomic_block
-            and not KNOWN_ISSUES["alter-several"].affects(self.connection.tidb_version)
-        ):
-            clause = _TOGETHER[statement.template] % statement.parts
-        else:
-            clause = None
-        if clause is None:
-            return False
-        if params is not None:
-            clause %= tuple(map(self.quote_value, params))
-        if waiting is None:
-            self._send_waiting()
-            self._secure()
-            self._let_wait(table, _Waiting(f"ALTER TABLE {table} ADD {clause}"))
-            return True
-        command = "CREATE TABLE"
-        if not isinstance(waiting, _Creation):
-            command = "ALTER TABLE"
-            clause = f"ADD {clause}"
-        waiting.clauses.append(clause)
-        if self.collect_sql:
-            self.collected_sql[waiting.position] = f"{waiting.sql};"
-            lines = f"In {command}: {clause}".splitlines()
-            self.collected_sql += [f"-- {line}" for line in lines]
-        return True
-
-    def add_constraint(self, model: type[Model], constraint: Any) -> None:
-        names = getattr(constraint, "fields", ())[:1]
-        with self._replacing(model, names), self._finished_sql():
-            super().add_constraint(model, constraint)
-
-    def add_index(self, model: type[Model], index: Any) -> None:
-        names = [name for name, _ in index.fields_orders[:1]]
-        with self._replacing(model, names), self._finished_sql():
-            super().add_index(model, index)
-
-    @contextmanager
-    def _replacing(
-        self, model: type[Model], names: Iterable[str], *fields: Field
-    ) -> Iterator[None]:
-        """
-        Drop the indexes that the server has made for foreign keys and that those
-        indexes replace which are added in the block. They begin with one of the
-        fields, which are given by their names or themselves.
-
-        MySQL does it by itself: see the known issue "foreign-key-index".
-        """
-        columns = {
-            field.column
-            for field in (*map(model._meta.get_field, names), *fields)
-            if field.remote_field and getattr(field, "db_constraint", False)
-        }
-        table = model._meta.db_table
-        if (
-            not columns
-            or not self.connection.features.supports_foreign_keys
-            # CREATE TABLE makes such an index only if it has no other.
-            or isinstance(self._waiting.get(self.quote_name(table)), _Creation)
-        ):
-            yield
-            return
-        with self._all_or_nothing(model):
-            shown = len(self.collected_sql) if self.collect_sql else 0
-            yield
-            if self.collect_sql and (
-                len(self.collected_sql) == shown
-                or not self.connection.introspection.existing([table])
-            ):
-                return
-            definition = read_definition(self.connection, table)
-            for column in columns:
-                found = definition.implicit_indexes(column)
-                if self.collect_sql or definition.has_index(column, besides=found):
-                    for name in found:
-                        self.execute(self._delete_index_sql(model, name), None)
+    def _check_foreign_keys(self, *fields: Field) -> None:
+        for field in fields:
+            if field.remote_field and getattr(field, "db_constraint", False):
+                for plugin in get_plugins():
+                    plugin.check_foreign_key(field, self)
 
     def delete_model(self, model: type[Model]) -> None:
         super().delete_model(model)
-        self._tables[model._meta.db_table.lower()] = False
+        self.references.set_existing(model._meta.db_table, False)
 
     def alter_db_table(
         self, model: type[Model], old_db_table: str, new_db_table: str
     ) -> None:
         super().alter_db_table(model, old_db_table, new_db_table)
-        self._tables[old_db_table.lower()] = False
-        self._tables[new_db_table.lower()] = True
+        self.references.set_existing(old_db_table, False)
+        self.references.set_existing(new_db_table, True)
 
     def alter_db_table_comment(
         self, model: type[Model], old_db_table_comment: str, new_db_table_comment: str
     ) -> None:
         # With parameters, though there are none, percent signs would be wrong.
-        with self._finished_sql():
+        with self._literal_sql():
             comment = self.quote_value(new_db_table_comment or "")
         table = self.quote_name(model._meta.db_table)
         self.execute(
@@ -469,244 +151,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
             None,
         )
 
-    def _missing_tables(self, names: Iterable[str]) -> list[str]:
-        unknown = [name for name in names if not self._tables.get(name.lower())]
-        if unknown:
-            existing = self.connection.introspection.existing(unknown)
-            self._tables.update(dict.fromkeys(existing, True))
-        return [name for name in unknown if not self._tables.get(name.lower())]
-
-    def _targets(self, model: type[Model]) -> dict[str, Field]:
-        """Return the other tables that a model refers to, each with a field."""
-        targets = {
-            field.target_field.model._meta.db_table: field
-            for field in model._meta.local_fields
-            if field.remote_field and getattr(field, "db_constraint", False)
-        }
-        targets.pop(model._meta.db_table, None)
-        return targets
-
-    @contextmanager
-    def _forward_references(self, model: type[Model]) -> Iterator[None]:
-        """
-        Let CREATE TABLE refer to tables that do not exist yet; TiDB enforces
-        such a foreign key as soon as they do.
-        https://docs.pingcap.com/tidb/stable/foreign-key
-        """
-        if not self.connection.features.supports_foreign_keys:
-            yield
-            return
-        targets = self._targets(model)
-        missing = self._missing_tables(targets)
-        for name in missing:
-            self._check_reference(targets[name])
-            self._awaited.add(name)
-        if not missing:
-            yield
-        elif self.collect_sql:
-            super().execute("SET foreign_key_checks = 0", None)
-            yield
-            super().execute("SET foreign_key_checks = 1", None)
-        else:
-            with self.connection.session_variables(foreign_key_checks=0):
-                yield
-
-    def _check_reference(self, field: Field) -> None:
-        # The server would find fault with the other table, when that is
-        # created: errors 3780 and 1822.
-        target = field.target_field
-        own, other = (f.db_parameters(self.connection) for f in (field, target))
-        if own["type"] != target.rel_db_type(self.connection) or own.get(
-            "collation"
-        ) != other.get("collation"):
-            raise OperationalError(
-                f"The foreign key {field} is {own['type']}, but {target}, which it "
-                f"refers to, is {other['type']}. Both must have the same type and "
-                "collation."
-            )
-        if not target.unique and not any(
-            (constraint.fields or ("",))[0] == target.name
-            for constraint in target.model._meta.total_unique_constraints
-        ):
-            raise OperationalError(
-                f"The foreign key {field} refers to {target}, which is not unique."
-            )
-
-    # -- Statements
-
-    def _first_answer(self, hook: str, model: type[Model]) -> str:
-        """Return the first text that a plugin has for the table of a model."""
-        for plugin in get_plugins():
-            answer: str = getattr(plugin, hook)(model, self.connection)
-            if answer:
-                return answer
-        return ""
-
-    def _clustering(self, model: type[Model]) -> str:
-        clustering = self._first_answer("clustering", model)
-        return f" {clustering}" if clustering else ""
-
-    def _unique_suffix(self, model: type[Model]) -> str:
-        suffix = self._first_answer("unique_suffix", model)
-        return f" {suffix}" if suffix else ""
-
-    def _create_unique_sql(
-        self, model: type[Model], *args: Any, **kwargs: Any
-    ) -> Statement | None:
-        statement = super()._create_unique_sql(model, *args, **kwargs)
-        suffix = self._unique_suffix(model)
-        if statement is None or not suffix:
-            return statement
-        return IndexStatement(
-            statement.template + suffix,
-            inline=_ADDITIONS[statement.template] + suffix,
-            **statement.parts,
-        )
-
-    def execute(self, sql: Any, params: Any = ()) -> None:
-        # A plugin's index need not have anything to do.
-        if sql is None or self._waits(sql, params):
-            return
-        if self.collect_sql and self.connection.tidb_options.get(
-            "skip_fulltext_indexes"
-        ):
-            # When it is sent, cursor.py does this.
-            rest, left_out = without_fulltext(str(sql))
-            for line in "\n".join(left_out).splitlines():
-                self.collected_sql.append(f"-- Left out: {line}")
-            if left_out and not rest:
-                return
-            sql = rest if left_out else sql
-        self._send_waiting()
-        # TiDB takes one statement at a time. A Statement that presupposes
-        # others brings them along.
-        if isinstance(sql, IndexStatement):
-            for prerequisite in sql.prerequisites:
-                super().execute(prerequisite)
-        # Django changes a column's type, default and NULL one after the other,
-        # and here each is the same MODIFY.
-        statement = (str(sql), params)
-        if statement == self._last_statement and _MODIFY.match(statement[0]):
-            return
-        self._last_statement = statement
-        self._secure()
-        if self._finished and self._is_done(*statement):
-            return
-        try:
-            super().execute(sql, params)
-        except DatabaseError as error:
-            if error.args[0] not in _REFUSED:
-                raise
-            self._execute_refused(str(sql), params, error)
-
-    def _alter_table(self, sql: str, params: Any) -> tuple[str, str] | None:
-        """Return the table and the clauses of an ALTER TABLE."""
-        match = _ALTER_TABLE.fullmatch(sql)
-        if match is None:
-            return None
-        clauses = match[2]
-        if params is not None:
-            clauses %= tuple(map(self.quote_value, params))
-        return match[1].replace("``", "`"), clauses
-
-    def _is_done(self, sql: str, params: Any) -> bool:
-        found = self._alter_table(sql, params)
-        return (
-            found is not None
-            and found[0] in self._finished
-            and read_definition(self.connection, found[0]).has(found[1])
-        )
-
-    @contextmanager
-    def _all_or_nothing(self, model: type[Model]) -> Iterator[None]:
-        """
-        Undo what was done to the model's table if a later statement fails, so
-        that the migration can be run again; no DDL can be rolled back.
-        """
-        table = model._meta.db_table
-        quoted = self.quote_name(table)
-        if table in self._guarded or quoted in (self._altering, table):
-            yield
-            return
-        outer, self._altering = self._altering, quoted
-        if not self.collect_sql:
-            self._guarded[table] = None
-        try:
-            yield
-            self._send_additions()
-        except Exception:
-            # Of any kind: SQL that cannot be put together is no DatabaseError.
-            if before := self._guarded.get(table):
-                self._restore(table, before)
-            raise
-        finally:
-            self._guarded.pop(table, None)
-            self._altering = outer
-
-    def _secure(self) -> None:
-        # Not before the first statement: most changes of fields need none.
-        for table in [t for t, before in self._guarded.items() if before is None]:
-            # What recover() sends is not guarded.
-            del self._guarded[table]
-            if recover(self, table):
-                self._finished.add(table)
-            self._guarded[table] = read_definition(self.connection, table)
-
-    def _restore(self, table: str, before: TableDefinition) -> None:
-        try:
-            # What a rebuild has left is for recover().
-            if interrupted(self, table):
-                return
-            now = read_definition(self.connection, table)
-        except DatabaseError as error:
-            logger.error("Not undone in %s: %s", table, error)
-            return
-        for clause in before.clauses_from(now):
-            try:
-                super().execute(f"ALTER TABLE {self.quote_name(table)} {clause}", None)
-            except DatabaseError as error:
-                logger.error("Not undone in %s: %s: %s", table, clause, error)
-
-    def _constraint_names(self, *args: Any, **kwargs: Any) -> list[str]:
-        self._secure()
-        return super()._constraint_names(*args, **kwargs)
-
-    def _execute_refused(self, sql: str, params: Any, error: DatabaseError) -> None:
-        found = self._alter_table(sql, params)
-        if found is None:
-            raise error
-        # AUTO_INCREMENT can be removed only with this variable:
-        # https://docs.pingcap.com/tidb/stable/system-variables#tidb_allow_remove_auto_inc-new-in-v2118-and-v304
-        if "tidb_allow_remove_auto_inc" in str(error):
-            with self.connection.session_variables(tidb_allow_remove_auto_inc=1):
-                super().execute(sql, params)
-            return
-        try:
-            rebuild(self, *found, error.args[1])
-        except ValueError:
-            raise error from None
-
-    def rebuild_table(self, model: type[Model], clauses: str, reason: str) -> None:
-        """
-        Do by a new table what ALTER TABLE with these clauses cannot, for this
-        `reason`, a sentence. For plugins, which know beforehand.
-
-        Raises ``NotSupportedError``, before any change, if the table has rows
-        and OPTIONS["rebuild_tables"] does not allow it.
-        """
-        table = model._meta.db_table
-        if self.collect_sql:
-            self.collected_sql.append(
-                f"-- The table {table} is rebuilt for what is refused otherwise:"
-            )
-            self.execute(f"ALTER TABLE {self.quote_name(table)} {clauses}", None)
-            return
-        with self._all_or_nothing(model):
-            # An earlier rebuild may have been interrupted.
-            self._secure()
-            rebuild(self, table, clauses, reason)
-
-    # -- Columns
+    # -- What a column is
 
     def _iter_column_sql(
         self,
@@ -718,7 +163,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         include_default: bool,
     ) -> Iterator[str]:
         if self._drops_default(field):
-            field = without_default(field)
+            field = without_db_default(field)
         # Django asks with include_default when it adds a column, which cannot
         # be UNIQUE from the start: https://github.com/pingcap/tidb/issues/30188
         for sql in super()._iter_column_sql(
@@ -728,9 +173,19 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
                 yield sql + self._clustering(model)
             elif sql == "UNIQUE":
                 if not include_default:
-                    yield sql + self._unique_suffix(model)
+                    yield sql + self._first_answer("unique_suffix", model)
             else:
                 yield sql
+
+    def skip_default(self, field: Field) -> bool:
+        # Error 1101 for BLOB, TEXT and JSON:
+        # https://docs.pingcap.com/tidb/stable/data-type-default-values
+        return self._is_limited_data_type(field) or not all(
+            plugin.takes_default(field, self.connection) for plugin in get_plugins()
+        )
+
+    def skip_default_on_alter(self, field: Field) -> bool:
+        return self.skip_default(field)
 
     def db_default_sql(self, field: Field) -> tuple[str, list[Any]]:
         """
@@ -740,20 +195,25 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         to drop it.
         """
         try:
-            return default_sql(field, self)
+            return self._default_sql(field)
         except NotSupportedError:
             if not self.connection.tidb_options.get("drop_unsupported_db_defaults"):
                 raise
-            return compiled_default(field, self)
+            return compiled_default(field, self.connection)
+
+    def _default_sql(self, field: Field) -> tuple[str, list[Any]]:
+        # The server computes a constant, and reads no table for it.
+        with self._gathering.kept():
+            return default_sql(field, self.connection)
 
     def _drops_default(self, field: Field) -> bool:
-        # What this option is for says docs/ref/settings.md.
+        # docs/ref/settings.md says what this option is for.
         if not self.connection.tidb_options.get("drop_unsupported_db_defaults"):
             return False
         if not has_db_default(field):
             return False
         try:
-            default_sql(field, self)
+            self._default_sql(field)
         except NotSupportedError as error:
             warnings.warn(f"Left out: {error}", stacklevel=2)
             return True
@@ -763,8 +223,8 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         self, model: type[Model], field: Field, null: bool
     ) -> tuple[str, tuple[()]]:
         """
-        Return the MODIFY that makes a column what `field` says in one go:
-        whatever MODIFY leaves out is lost. Without a key, which it leaves be.
+        Return the one MODIFY that makes a column what `field` says. A column
+        loses all that MODIFY does not repeat, except for its keys.
         """
         field = copy.copy(field)
         field.null = null
@@ -779,10 +239,138 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         )
         if params:
             definition %= tuple(map(self.quote_value, params))
-        if _FINISHED is None:
+        if NO_PARAMS is None:
             # Django sends it with parameters, of which there are none.
             definition = definition.replace("%", "%%")
         return f"MODIFY {self.quote_name(field.column)} {definition}", ()
+
+    # -- Adding, removing and altering columns
+
+    def add_field(self, model: type[Model], field: Field) -> None:
+        if field.many_to_many:
+            super().add_field(model, field)
+            return
+        self._check_foreign_keys(field)
+        # The default may be a function that looks at other tables in any way.
+        self._gathering.send()
+        before = len(self.deferred_sql)
+        with self._all_or_nothing(model):
+            if not any(p.add_field(self, model, field) for p in get_plugins()):
+                super().add_field(model, field)
+            statements = self.deferred_sql[before:]
+            del self.deferred_sql[before:]
+            if (
+                field.unique
+                and not field.primary_key
+                and field.db_type(self.connection) is not None
+            ):
+                # First, so that the foreign key does not get an index of its own.
+                statements.insert(0, self._create_unique_sql(model, [field]))
+            if check := field.db_parameters(self.connection)["check"]:
+                statements += self._checks_of_added(model, field, check)
+            for statement in statements:
+                self.execute(statement, NO_PARAMS)
+
+    def add_nullable_field(self, model: type[Model], field: Field) -> None:
+        """
+        Add a column in three steps: ADD COLUMN without a database default and
+        without NOT NULL, UPDATE if there is a database default, and MODIFY. For
+        plugins whose column type takes neither in ADD COLUMN.
+        """
+        nullable = without_db_default(field)
+        nullable.null = True
+        if has_db_default(field):
+            nullable.default = NOT_PROVIDED
+        super().add_field(model, nullable)
+        table, column = map(self.quote_name, (model._meta.db_table, field.column))
+        if has_db_default(field):
+            default, params = self.db_default_sql(field)
+            self.execute(f"UPDATE {table} SET {column} = {default}", params)
+        modify, _ = self._modify_sql(model, field, field.null)
+        self.execute(f"ALTER TABLE {table} {modify}", NO_PARAMS)
+
+    def _checks_of_added(
+        self, model: type[Model], field: Field, check: str
+    ) -> list[Statement]:
+        if not (
+            self.connection.features.supports_table_check_constraints
+            and KNOWN_ISSUES["add-column-check"].affects(self.connection.tidb_version)
+        ):
+            return []
+        name = self._create_index_name(
+            model._meta.db_table, [field.column], suffix="_check"
+        )
+        return [self._create_check_sql(model, name, check)]
+
+    def remove_field(self, model: type[Model], field: Field) -> None:
+        if (
+            field.column
+            and KNOWN_ISSUES["drop-indexed-column"].affects(
+                self.connection.tidb_version
+            )
+            # sqlmigrate also shows migrations of tables that are gone.
+            and not self.references.missing([model._meta.db_table])
+        ):
+            for name in self._constraint_names(
+                model, [field.column], index=True, primary_key=False
+            ):
+                self.execute(self._delete_index_sql(model, name))
+        super().remove_field(model, field)
+
+    def alter_field(
+        self,
+        model: type[Model],
+        old_field: Field,
+        new_field: Field,
+        strict: bool = False,
+    ) -> None:
+        for plugin in get_plugins():
+            if plugin.alter_field(self, model, old_field, new_field):
+                return
+        if not self._field_should_be_altered(old_field, new_field):
+            return
+        self._check_foreign_keys(new_field)
+        self._gathering.send()
+        unique = [new_field] if new_field.unique and not old_field.unique else []
+        with self._all_or_nothing(model), self._replacing(model, (), *unique):
+            super().alter_field(model, old_field, new_field, strict)
+
+    def _alter_field(
+        self,
+        model: type[Model],
+        old_field: Field,
+        new_field: Field,
+        old_type: str,
+        new_type: str,
+        *args: Any,
+    ) -> None:
+        super()._alter_field(model, old_field, new_field, old_type, new_type, *args)
+        # Django does this together with the foreign keys, so it does not where the
+        # server has none.
+        if (
+            not self.connection.features.supports_foreign_keys
+            and old_field.unique
+            and new_field.unique
+            and old_type != new_type
+        ):
+            self._alter_references(old_field, new_field)
+
+    def _alter_references(self, old_field: Field, new_field: Field) -> None:
+        for old, new in _related_non_m2m_objects(old_field, new_field):
+            was, will_be = (
+                rel.field.db_parameters(connection=self.connection)
+                for rel in (old, new)
+            )
+            if was != will_be:
+                super()._alter_field(
+                    new.related_model,
+                    old.field,
+                    new.field,
+                    was["type"],
+                    will_be["type"],
+                    was,
+                    will_be,
+                )
 
     def _rename_field_sql(
         self, table: str, old_field: Field, new_field: Field, new_type: str
@@ -794,11 +382,6 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         old, new = map(self.quote_name, (old_field.column, new_field.column))
         definition = modify.removeprefix(f"MODIFY {old} ")
         return f"ALTER TABLE {self.quote_name(table)} CHANGE {old} {new} {definition}"
-
-    def _nullable_meanwhile(self, old_field: Field, new_field: Field) -> bool:
-        # Django fills in the default before it makes the column NOT NULL.
-        has = new_field.has_default() or has_db_default(new_field)
-        return old_field.null if has else new_field.null
 
     def _alter_column_type_sql(
         self,
@@ -828,95 +411,22 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         null = self._nullable_meanwhile(old_field, new_field)
         return self._modify_sql(model, new_field, null)
 
-    def add_field(self, model: type[Model], field: Field) -> None:
-        if field.many_to_many:
-            super().add_field(model, field)
-            return
-        self._check_foreign_keys(field)
-        before = len(self.deferred_sql)
-        with self._all_or_nothing(model):
-            if not any(p.add_field(self, model, field) for p in get_plugins()):
-                super().add_field(model, field)
-            statements = self.deferred_sql[before:]
-            del self.deferred_sql[before:]
-            if (
-                field.unique
-                and not field.primary_key
-                and field.db_type(self.connection) is not None
-            ):
-                # A foreign key gets an index unless there is one.
-                statements.insert(0, self._create_unique_sql(model, [field]))
-            if check := field.db_parameters(self.connection)["check"]:
-                statements += self._checks_of_added(model, field, check)
-            for statement in statements:
-                self.execute(statement, _FINISHED)
+    def _nullable_meanwhile(self, old_field: Field, new_field: Field) -> bool:
+        # Django fills in the default before it makes the column NOT NULL.
+        has = new_field.has_default() or has_db_default(new_field)
+        return old_field.null if has else new_field.null
 
-    def _checks_of_added(
-        self, model: type[Model], field: Field, check: str
-    ) -> list[Statement]:
-        if not (
-            self.connection.features.supports_table_check_constraints
-            and KNOWN_ISSUES["add-column-check"].affects(self.connection.tidb_version)
-        ):
-            return []
-        name = self._create_index_name(
-            model._meta.db_table, [field.column], suffix="_check"
-        )
-        return [self._create_check_sql(model, name, check)]
+    # -- Indexes and constraints
 
-    def alter_field(
-        self,
-        model: type[Model],
-        old_field: Field,
-        new_field: Field,
-        strict: bool = False,
-    ) -> None:
-        for plugin in get_plugins():
-            if plugin.alter_field(self, model, old_field, new_field):
-                return
-        if not self._field_should_be_altered(old_field, new_field):
-            return
-        self._check_foreign_keys(new_field)
-        unique = [new_field] if new_field.unique and not old_field.unique else []
-        with self._all_or_nothing(model), self._replacing(model, (), *unique):
-            super().alter_field(model, old_field, new_field, strict)
+    def add_index(self, model: type[Model], index: Any) -> None:
+        names = [name for name, _ in index.fields_orders[:1]]
+        with self._replacing(model, names), self._literal_sql():
+            super().add_index(model, index)
 
-    def _alter_field(
-        self,
-        model: type[Model],
-        old_field: Field,
-        new_field: Field,
-        old_type: str,
-        new_type: str,
-        *args: Any,
-    ) -> None:
-        super()._alter_field(model, old_field, new_field, old_type, new_type, *args)
-        # Django does it together with the foreign keys, and where there are none
-        # not at all.
-        if (
-            not self.connection.features.supports_foreign_keys
-            and old_field.unique
-            and new_field.unique
-            and old_type != new_type
-        ):
-            self._alter_references(old_field, new_field)
-
-    def _alter_references(self, old_field: Field, new_field: Field) -> None:
-        for old, new in _related_non_m2m_objects(old_field, new_field):
-            was, will_be = (
-                rel.field.db_parameters(connection=self.connection)
-                for rel in (old, new)
-            )
-            if was != will_be:
-                super()._alter_field(
-                    new.related_model,
-                    old.field,
-                    new.field,
-                    was["type"],
-                    will_be["type"],
-                    was,
-                    will_be,
-                )
+    def add_constraint(self, model: type[Model], constraint: Any) -> None:
+        names = getattr(constraint, "fields", ())[:1]
+        with self._replacing(model, names), self._literal_sql():
+            super().add_constraint(model, constraint)
 
     def alter_unique_together(self, model: type[Model], *args: Any) -> None:
         with self._all_or_nothing(model), self._replacing(model, _added(*args)):
@@ -926,57 +436,67 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         with self._all_or_nothing(model), self._replacing(model, _added(*args)):
             super().alter_index_together(model, *args)
 
+    def _create_unique_sql(
+        self, model: type[Model], *args: Any, **kwargs: Any
+    ) -> Statement | None:
+        statement = super()._create_unique_sql(model, *args, **kwargs)
+        suffix = self._first_answer("unique_suffix", model)
+        if statement is None or not suffix:
+            return statement
+        return IndexStatement(
+            statement.template + suffix,
+            inline=f"{Creation.form(statement)}{suffix}",
+            **statement.parts,
+        )
+
+    @contextmanager
+    def _replacing(
+        self, model: type[Model], names: Iterable[str], *fields: Field
+    ) -> Iterator[None]:
+        """
+        Drop the indexes that the server has made for foreign keys and that are
+        replaced by the indexes that the block adds. These begin with one of the
+        fields, which are given by their names or themselves.
+
+        MySQL drops them by itself: see the known issue "foreign-key-index".
+        """
+        columns = {
+            field.column
+            for field in (*map(model._meta.get_field, names), *fields)
+            if field.remote_field and getattr(field, "db_constraint", False)
+        }
+        table = model._meta.db_table
+        if (
+            not columns
+            or not self.connection.features.supports_foreign_keys
+            # CREATE TABLE makes such an index only if it has no other.
+            or isinstance(self._gathering.get(self.quote_name(table)), Creation)
+        ):
+            yield
+            return
+        with self._all_or_nothing(model):
+            shown = len(self.collected_sql) if self.collect_sql else 0
+            yield
+            if self.collect_sql and (
+                len(self.collected_sql) == shown
+                or not self.connection.introspection.existing([table])
+            ):
+                return
+            definition = read_definition(self.connection, table)
+            for column in columns:
+                found = definition.implicit_indexes(column)
+                if self.collect_sql or definition.has_index(column, besides=found):
+                    for name in found:
+                        self.execute(self._delete_index_sql(model, name), None)
+
     def _delete_check_sql(self, model: type[Model], name: str) -> Statement | None:
-        # What was made while the server ignored CHECK is not there, and cannot
-        # be dropped: error 3940.
+        # A constraint that was created while the server ignored CHECK does not
+        # exist, and cannot be dropped: error 3940.
         if not self.collect_sql:
             definition = read_definition(self.connection, model._meta.db_table)
             if name not in definition.checks():
                 return None
         return super()._delete_check_sql(model, name)
-
-    def add_nullable_field(self, model: type[Model], field: Field) -> None:
-        """
-        Add a column in three steps: ADD COLUMN without a database default and
-        without NOT NULL, UPDATE if there is a database default, and MODIFY. For
-        plugins whose column type takes neither in ADD COLUMN.
-        """
-        nullable = without_default(field)
-        nullable.null = True
-        if has_db_default(field):
-            nullable.default = NOT_PROVIDED
-        super().add_field(model, nullable)
-        table, column = map(self.quote_name, (model._meta.db_table, field.column))
-        if has_db_default(field):
-            default, params = self.db_default_sql(field)
-            self.execute(f"UPDATE {table} SET {column} = {default}", params)
-        modify, _ = self._modify_sql(model, field, field.null)
-        self.execute(f"ALTER TABLE {table} {modify}", _FINISHED)
-
-    def remove_field(self, model: type[Model], field: Field) -> None:
-        if (
-            field.column
-            and KNOWN_ISSUES["drop-indexed-column"].affects(
-                self.connection.tidb_version
-            )
-            # sqlmigrate may tell of one that is gone.
-            and not self._missing_tables([model._meta.db_table])
-        ):
-            for name in self._constraint_names(
-                model, [field.column], index=True, primary_key=False
-            ):
-                self.execute(self._delete_index_sql(model, name))
-        super().remove_field(model, field)
-
-    def skip_default(self, field: Field) -> bool:
-        # Error 1101 for BLOB, TEXT and JSON:
-        # https://docs.pingcap.com/tidb/stable/data-type-default-values
-        return self._is_limited_data_type(field) or not all(
-            plugin.takes_default(field, self.connection) for plugin in get_plugins()
-        )
-
-    def skip_default_on_alter(self, field: Field) -> bool:
-        return self.skip_default(field)
 
     def _field_should_be_indexed(self, model: type[Model], field: Field) -> bool:
         # Unlike MySQL's method this one need not ask for the storage engine.

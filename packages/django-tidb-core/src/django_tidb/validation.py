@@ -51,9 +51,8 @@ class DatabaseValidation(MySQLDatabaseValidation):
             or not field._db_default_expression.allowed_default
         ):
             return
-        editor = self.connection.SchemaEditorClass(self.connection, collect_sql=True)
         try:
-            default_sql(field, editor)
+            default_sql(field, self.connection)
         except NotSupportedError as error:
             if self.connection.tidb_options.get("drop_unsupported_db_defaults"):
                 yield Warning(

@@ -1,0 +1,114 @@
+"""
+The places where this package replaces code of Django's, with the ticket that
+would make each unnecessary. Other backends' connections keep Django's code.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db.migrations import Migration, operations
+from django.db.models.signals import pre_migrate
+
+from . import is_tidb
+from .gathering import Gathering
+from .schema import DatabaseSchemaEditor
+
+__all__ = ["install"]
+
+#: The operations whose statements may be gathered, by their exact classes: Django's
+#: own, without those that execute what a project has written.
+GATHERING_OPERATIONS = frozenset(
+    getattr(operations, name) for name in operations.__all__
+) - {operations.RunPython, operations.RunSQL, operations.SeparateDatabaseAndState}
+
+
+def install() -> None:
+    """Replace the code, once in a process."""
+    _replace(Migration, "apply", _applying)
+    # The command's module takes 50 ms to import, so it is left to the command.
+    pre_migrate.connect(_replace_sync_apps, dispatch_uid=f"{__name__}.sync_apps")
+
+
+def _replace_sync_apps(**kwargs: Any) -> None:
+    from django.core.management.commands.migrate import Command
+
+    _replace(Command, "sync_apps", _syncing)
+
+
+def _replace(
+    owner: type, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> None:
+    original = getattr(owner, name)
+    if getattr(original, "__module__", None) != __name__:
+        wrapper = functools.wraps(original)(wrap(original))
+        wrapper.__module__ = __name__
+        setattr(owner, name, wrapper)
+
+
+# -- Migration.apply: its operations may gather statements
+# -- https://code.djangoproject.com/ticket/24203
+
+
+def _applying(apply: Callable[..., Any]) -> Callable[..., Any]:
+    def apply_gathering(
+        migration: Migration,
+        project_state: Any,
+        schema_editor: Any,
+        collect_sql: bool = False,
+    ) -> Any:
+        if isinstance(schema_editor, DatabaseSchemaEditor):
+            with schema_editor.gathering() as gathering:
+                announced = copy.copy(migration)
+                announced.operations = _announced(migration, gathering)
+                return apply(announced, project_state, schema_editor, collect_sql)
+        return apply(migration, project_state, schema_editor, collect_sql)
+
+    return apply_gathering
+
+
+def _announced(migration: Migration, gathering: Gathering) -> Iterator[Any]:
+    """Yield the operations, each after it has been announced."""
+    for operation in migration.operations:
+        may_gather = type(operation) in GATHERING_OPERATIONS
+        gathering.begin_operation(
+            f"{operation.describe()} ({migration})" if may_gather else None
+        )
+        yield operation
+
+
+# -- migrate --run-syncdb: its tables may be gathered
+# -- https://code.djangoproject.com/ticket/24203
+
+
+def _syncing(sync_apps: Callable[..., Any]) -> Callable[..., Any]:
+    def sync_apps_gathering(
+        command: Any, connection: Any, app_labels: Iterable[str]
+    ) -> Any:
+        if is_tidb(connection):
+            connection = _GatheringConnection(connection)
+        return sync_apps(command, connection, app_labels)
+
+    return sync_apps_gathering
+
+
+class _GatheringConnection:
+    """A connection whose schema editors gather statements."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    @contextmanager
+    def schema_editor(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        with (
+            self._connection.schema_editor(*args, **kwargs) as editor,
+            editor.gathering("migrate --run-syncdb"),
+        ):
+            yield editor

@@ -1,0 +1,131 @@
+"""
+When a schema editor sends its statements: at once, unless the caller says that
+they may be gathered.
+
+What create_model(), add_index() and the other methods do has happened when they
+return, as with Django's own backends: their callers may want to catch an error, or
+look at the table with another cursor, connection or thread. But makemigrations
+writes the indexes and constraints of a new table as operations of their own, and
+with TiDB one statement for a table is much faster than one for each of them.
+
+The editor cannot see who calls it. So a caller that does nothing between the
+calls says so, with :meth:`Gathering.block`. All of them are in compat.py: Django's
+own operations in a migration that is applied, and ``migrate --run-syncdb``. These
+two fill test databases as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .pending import Addition, Creation, Pending
+
+__all__ = ["Gathering"]
+
+
+class Gathering:
+    """The statements that one schema editor has gathered."""
+
+    def __init__(
+        self, connection: Any, send: Callable[[list[Creation | Addition]], None]
+    ) -> None:
+        self._connection = connection
+        self._send = send
+        self._pending = Pending()
+        #: The operation whose statements may be gathered, as errors name it.
+        self.origin: str | None = None
+        # The error of gathered statements, until it has reached the block's caller.
+        self._failure: Exception | None = None
+        self._keeps = False
+
+    @contextmanager
+    def block(self, origin: str | None = None) -> Iterator[None]:
+        """
+        Let statements be gathered in this block, and send the rest at its end.
+        After an error the rest is dropped.
+        """
+        outer = self.origin
+        try:
+            with self.sent_first():
+                self.begin_operation(origin)
+                yield
+                self.send()
+        finally:
+            # Nothing is left, unless there was an error.
+            self._pending.take()
+            self.origin = outer
+
+    def begin_operation(self, origin: str | None) -> None:
+        """
+        Say what the next statements of a block belong to; None if they may not
+        be gathered.
+        """
+        if origin is None or self._failure:
+            self.send()
+        self.origin = origin
+
+    def get(self, table: str) -> Creation | Addition | None:
+        """Return the gathered statement about the table of this name in quotes."""
+        return self._pending.get(table)
+
+    def add(self, statement: Creation | Addition) -> None:
+        if not self._pending.accepts(statement):
+            self.send()
+        self._pending.add(statement)
+
+    def send(self) -> None:
+        """Send what has been gathered. Raise its error if that was suppressed."""
+        if self._failure:
+            error, self._failure = self._failure, None
+            raise error
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._pending:
+            self._send(self._pending.take())
+
+    def send_addition(self) -> None:
+        """Send what one operation adds to its table."""
+        if self._pending.is_addition or self._failure:
+            self.send()
+
+    def drop_addition(self) -> None:
+        if self._pending.is_addition:
+            self._pending.take()
+
+    @contextmanager
+    def sent_first(self) -> Iterator[None]:
+        """
+        Send what has been gathered before any other statement of the connection,
+        by whichever cursor: operations use fields, which may look at tables.
+        """
+
+        def wrapper(execute: Callable[..., Any], *args: Any) -> Any:
+            if not self._keeps:
+                try:
+                    self._flush()
+                except Exception as error:
+                    # The error of another statement may be suppressed; not this one.
+                    self._failure = error
+                    raise
+            return execute(*args)
+
+        try:
+            with self._connection.execute_wrapper(wrapper):
+                yield
+        except Exception as error:
+            failure, self._failure = self._failure, None
+            if failure is not None and failure is not error:
+                raise failure from error
+            raise
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Send nothing before the queries of this block, which read no table."""
+        outer, self._keeps = self._keeps, True
+        try:
+            yield
+        finally:
+            self._keeps = outer

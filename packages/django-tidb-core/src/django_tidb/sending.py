@@ -1,0 +1,380 @@
+"""
+How a schema editor sends its statements: at once or gathered, with a clean-up
+after an operation that fails half way, and by a new table where ALTER TABLE is
+refused. schema.py says which statements they are.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import django
+from django.db import DatabaseError
+from django.db.backends.ddl_references import Statement
+from django.db.backends.mysql.schema import (
+    DatabaseSchemaEditor as MySQLDatabaseSchemaEditor,
+)
+from django.db.models import Model
+
+from .fulltext import without_fulltext
+from .gathering import Gathering
+from .known_issues import KNOWN_ISSUES
+from .pending import Addition, Creation
+from .rebuild import read_definition, rebuild
+from .references import ForwardReferences
+from .statements import IndexStatement
+from .together import create_together
+from .undo import Undo
+
+__all__ = ["NO_PARAMS", "SendingSchemaEditor"]
+
+logger = logging.getLogger("django.db.backends.schema")
+
+# The parameters of a statement that has none, in whose text percent signs stand
+# for themselves. Before Django 5.0 values are quoted with their percent signs
+# doubled, which an empty tuple of parameters undoes.
+NO_PARAMS: Any = None if django.VERSION >= (5, 0) else ()
+
+_ALTER_TABLE = re.compile(r"ALTER TABLE `((?:[^`]|``)+)` (.+)", re.DOTALL)
+
+_MODIFY = re.compile(r"ALTER TABLE `(?:[^`]|``)+` MODIFY ")
+
+# What the server answers to an ALTER TABLE that it has not implemented: in
+# general, for a default that each row would have to compute for itself, and
+# for columns that are generated or that others are generated from.
+_REFUSED = (8200, 1674, 3106, 3108)
+
+
+class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Django sets it in __enter__(), and an editor need not be entered.
+        self.deferred_sql: list[Any] = []
+        self.references = ForwardReferences(self.connection)
+        self._gathering = Gathering(self.connection, self._send_gathered)
+        # The tables that operations alter in several steps, the innermost last.
+        self._undos: list[Undo] = []
+        # Tables whose rebuild, begun by an earlier run, has been completed.
+        self._completed_rebuilds: set[str] = set()
+        self._last_statement: tuple[str, Any] | None = None
+        self._literal = False
+
+    def __enter__(self) -> Any:
+        flags = self.connection.features.__dict__
+        self._had_checks = flags.pop("supports_table_check_constraints", None)
+        return super().__enter__()
+
+    def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
+        # Unless this editor has looked, what the last one saw stays: models are
+        # checked where no query may be sent.
+        if self._had_checks is not None:
+            self.connection.features.__dict__.setdefault(
+                "supports_table_check_constraints", self._had_checks
+            )
+        if exc_type is None:
+            self._check_references()
+        super().__exit__(exc_type, exc_value, traceback)
+
+    def _check_references(self) -> None:
+        if not self.collect_sql:
+            self.references.check_awaited()
+
+    # -- Text: statements without parameters
+
+    @contextmanager
+    def _literal_sql(self) -> Iterator[None]:
+        """Quote values for statements that are sent without parameters."""
+        outer, self._literal = self._literal, True
+        try:
+            yield
+        finally:
+            self._literal = outer
+
+    def quote_value(self, value: Any) -> Any:
+        quoted = super().quote_value(value)
+        # Names have single percent signs, so values need them too.
+        if self._literal and NO_PARAMS is not None and isinstance(value, str):
+            return quoted.replace("%%", "%")
+        return quoted
+
+    # -- Statements that are gathered: see gathering.py
+
+    @contextmanager
+    def gathering(self, origin: str | None = None) -> Iterator[Gathering]:
+        """
+        Let statements be gathered in this block, which belong to `origin`. At
+        its end all of them have been sent, or dropped after an error.
+        """
+        with self._gathering.block(origin):
+            yield self._gathering
+        self._check_references()
+
+    def _create(self, creation: Creation) -> None:
+        if not self._may_gather():
+            # Django's error: there can be no DDL in a transaction.
+            super().execute(creation.sql, None)
+        if self._gathering.origin is None:
+            self._send(creation)
+            self._send_followers(creation)
+        else:
+            creation.belongs_to(self._gathering.origin)
+            self._gather(creation)
+
+    def _gather(self, statement: Creation | Addition) -> None:
+        # These would take statements later: to quote a value, and to add a CHECK.
+        self.connection.ensure_connection()
+        _ = self.connection.features.supports_table_check_constraints
+        self._gathering.add(statement)
+        if self.collect_sql:
+            with self._gathering.kept():
+                self._send(statement)
+
+    def _may_gather(self) -> bool:
+        return self.collect_sql or not self.connection.in_atomic_block
+
+    def _send_gathered(self, statements: list[Creation | Addition]) -> None:
+        # They have been collected already when they were gathered.
+        if not self.collect_sql:
+            for statement in self._send_together(statements):
+                with statement.named_in_errors():
+                    self._send(statement)
+        for statement in statements:
+            with statement.named_in_errors():
+                self._send_followers(statement)
+
+    def _send_together(
+        self, statements: list[Creation | Addition]
+    ) -> list[Creation | Addition]:
+        """Create tables of a new test database at once; return what is left."""
+        if not self.connection.creation.creating:
+            return statements
+        creations = [s for s in statements if isinstance(s, Creation)]
+        left = create_together(self.connection, creations)
+        sent = [creation for creation in creations if creation not in left]
+        for creation in sent:
+            self.references.set_existing(creation.name, True)
+        return [statement for statement in statements if statement not in sent]
+
+    def _send(self, statement: Creation | Addition) -> None:
+        if isinstance(statement, Creation):
+            with self._forward_references(statement):
+                self._run(statement)
+            self.references.set_existing(statement.name, True)
+        else:
+            self._run(statement)
+
+    def _run(self, statement: Creation | Addition) -> None:
+        if self.collect_sql:
+            statement.position = len(self.collected_sql)
+        if self._may_gather():
+            super().execute(statement.sql, None)
+            return
+        # Django would refuse DDL in a transaction. But this one has begun after
+        # the statement was gathered, and nothing has been sent in it yet.
+        logger.debug("%s; (params %r)", statement.sql, None)
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement.sql, None)
+
+    def _send_followers(self, statement: Creation | Addition) -> None:
+        for follower in getattr(statement, "followers", ()):
+            self.execute(follower, None)
+
+    @contextmanager
+    def _forward_references(self, creation: Creation) -> Iterator[None]:
+        """Let CREATE TABLE refer to tables that do not exist yet."""
+        if not (
+            self.connection.features.supports_foreign_keys
+            and self.references.await_missing(creation.targets)
+        ):
+            yield
+        elif self.collect_sql:
+            super().execute("SET foreign_key_checks = 0", None)
+            yield
+            super().execute("SET foreign_key_checks = 1", None)
+        else:
+            with self.connection.session_variables(foreign_key_checks=0):
+                yield
+
+    # -- Statements
+
+    def execute(self, sql: Any, params: Any = ()) -> None:
+        if sql is None:  # A plugin's index may have nothing to do.
+            return
+        if self._becomes_clause(sql, params):
+            return
+        if self.collect_sql:
+            sql = self._without_fulltext(sql)
+            if not sql:
+                return
+        self._gathering.send()
+        self._send_prerequisites(sql)
+        if self._is_repeated(sql, params):
+            return
+        self._begin_undos()
+        if self._has_been_done(sql, params):
+            return
+        self._execute_or_rebuild(sql, params)
+
+    def _becomes_clause(self, statement: Any, params: Any) -> bool:
+        """
+        Make what `statement` adds to its table a clause of a pending statement,
+        if it can be one; return whether it has become one.
+        """
+        if not isinstance(statement, Statement):
+            return False
+        table = str(statement.parts.get("table"))
+        pending = self._gathering.get(table)
+        if pending is None and self._combines_additions(table):
+            pending = Addition(table)
+        clause = None if pending is None else pending.clause(statement)
+        if pending is None or clause is None:
+            return False
+        if params is not None:
+            clause %= tuple(map(self.quote_value, params))
+        pending.add(clause, self._gathering.origin)
+        if pending is not self._gathering.get(table):
+            self._begin_undos()
+            self._gather(pending)
+        elif self.collect_sql:
+            self.collected_sql[pending.position] = f"{pending.sql};"
+            lines = f"In {pending.command}: {clause}".splitlines()
+            self.collected_sql += [f"-- {line}" for line in lines]
+        return True
+
+    def _combines_additions(self, table: str) -> bool:
+        """Return whether this table is altered by an operation, in several steps."""
+        return (
+            bool(self._undos)
+            and table == self.quote_name(self._undos[-1].table)
+            and self._may_gather()
+            and not KNOWN_ISSUES["alter-several"].affects(self.connection.tidb_version)
+        )
+
+    def _without_fulltext(self, sql: Any) -> Any:
+        """
+        Return a statement as the cursor will send it under the option
+        ``skip_fulltext_indexes``, and collect comments about the rest.
+        """
+        if not self.connection.tidb_options.get("skip_fulltext_indexes"):
+            return sql
+        rest, left_out = without_fulltext(str(sql))
+        for line in "\n".join(left_out).splitlines():
+            self.collected_sql.append(f"-- Left out: {line}")
+        return rest if left_out else sql
+
+    def _send_prerequisites(self, sql: Any) -> None:
+        if isinstance(sql, IndexStatement):
+            for prerequisite in sql.prerequisites:
+                super().execute(prerequisite)
+
+    def _is_repeated(self, sql: Any, params: Any) -> bool:
+        """
+        Return whether it is the same MODIFY as the last statement: Django changes
+        a column's type, default and NULL one after the other.
+        """
+        last, self._last_statement = self._last_statement, (str(sql), params)
+        return self._last_statement == last and bool(_MODIFY.match(str(sql)))
+
+    def _has_been_done(self, sql: Any, params: Any) -> bool:
+        """Return whether a rebuild that was completed has done this before."""
+        if not self._completed_rebuilds:
+            return False
+        found = self._alter_table(str(sql), params)
+        return (
+            found is not None
+            and found[0] in self._completed_rebuilds
+            and read_definition(self.connection, found[0]).has(found[1])
+        )
+
+    def _execute_or_rebuild(self, sql: Any, params: Any) -> None:
+        try:
+            super().execute(sql, params)
+        except DatabaseError as error:
+            if error.args[0] not in _REFUSED:
+                raise
+            found = self._alter_table(str(sql), params)
+            if found is None:
+                raise
+            # AUTO_INCREMENT can be removed only with this variable:
+            # https://docs.pingcap.com/tidb/stable/system-variables#tidb_allow_remove_auto_inc-new-in-v2118-and-v304
+            if "tidb_allow_remove_auto_inc" in str(error):
+                with self.connection.session_variables(tidb_allow_remove_auto_inc=1):
+                    super().execute(sql, params)
+                return
+            try:
+                rebuild(self, *found, error.args[1])
+            except ValueError:
+                raise error from None
+
+    def _alter_table(self, sql: str, params: Any) -> tuple[str, str] | None:
+        """Return the table and the clauses of an ALTER TABLE."""
+        match = _ALTER_TABLE.fullmatch(sql)
+        if match is None:
+            return None
+        clauses = match[2]
+        if params is not None:
+            clauses %= tuple(map(self.quote_value, params))
+        return match[1].replace("``", "`"), clauses
+
+    def rebuild_table(self, model: type[Model], clauses: str, reason: str) -> None:
+        """
+        Do by a new table what ALTER TABLE with these clauses cannot, for this
+        `reason`, a sentence. For plugins, which know beforehand.
+
+        Raises ``NotSupportedError``, before any change, if the table has rows
+        and OPTIONS["rebuild_tables"] does not allow it.
+        """
+        table = model._meta.db_table
+        if self.collect_sql:
+            self.collected_sql.append(
+                f"-- The table {table} is rebuilt for what is refused otherwise:"
+            )
+            self.execute(f"ALTER TABLE {self.quote_name(table)} {clauses}", None)
+            return
+        with self._all_or_nothing(model):
+            # An earlier rebuild may have been interrupted.
+            self._begin_undos()
+            rebuild(self, table, clauses, reason)
+
+    # -- Operations that take several statements
+
+    @contextmanager
+    def _all_or_nothing(self, model: type[Model]) -> Iterator[None]:
+        """
+        Undo what was done to the model's table if a later statement fails, so
+        that the migration can be run again; no DDL can be rolled back. Several
+        additions to the table become one statement.
+        """
+        table = model._meta.db_table
+        if self.quote_name(table) == table or any(
+            u.table == table for u in self._undos
+        ):
+            yield
+            return
+        undo = Undo(self, table)
+        self._undos.append(undo)
+        try:
+            with self._gathering.sent_first():
+                yield
+                self._gathering.send_addition()
+        except Exception:
+            # Not only a DatabaseError: the SQL of a statement may be impossible.
+            self._gathering.drop_addition()
+            undo.run()
+            raise
+        finally:
+            self._undos.remove(undo)
+
+    def _begin_undos(self) -> None:
+        for undo in self._undos:
+            undo.begin()
+            if undo.completed_rebuild:
+                self._completed_rebuilds.add(undo.table)
+
+    def _constraint_names(self, *args: Any, **kwargs: Any) -> list[str]:
+        self._begin_undos()
+        return super()._constraint_names(*args, **kwargs)

@@ -1,0 +1,67 @@
+"""The clean-up of an operation that failed half way; no DDL can be rolled back."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.db import DatabaseError
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+
+from .rebuild import TableDefinition, interrupted, read_definition, recover
+
+__all__ = ["Undo"]
+
+logger = logging.getLogger("django.db.backends.schema")
+
+
+class Undo:
+    """
+    What a table was before one operation began to change it, and the way back.
+
+    The table is read with the first statement of the operation, for most changes
+    of fields need none.
+    """
+
+    def __init__(self, editor: Any, table: str) -> None:
+        self.editor = editor
+        self.table = table
+        self.before: TableDefinition | None = None
+        # Whether an interrupted rebuild of the table was completed.
+        self.completed_rebuild = False
+        # sqlmigrate has nothing to undo.
+        self._begun = editor.collect_sql
+
+    def begin(self) -> None:
+        """Read what the table is, before the operation's first statement."""
+        if self._begun:
+            return
+        # First, for what recover() sends is not undone.
+        self._begun = True
+        self.completed_rebuild = recover(self.editor, self.table)
+        self.before = read_definition(self.editor.connection, self.table)
+
+    def run(self) -> None:
+        """
+        Make the table what it was; log what cannot be undone, so that the
+        operation's own error is raised.
+        """
+        if self.before is None:
+            return
+        try:
+            # What a rebuild has left is for recover().
+            if interrupted(self.editor, self.table):
+                return
+            now = read_definition(self.editor.connection, self.table)
+        except DatabaseError as error:
+            logger.error("Not undone in %s: %s", self.table, error)
+            return
+        name = self.editor.quote_name(self.table)
+        for clause in self.before.clauses_from(now):
+            try:
+                # Django's own: a rebuild would be too much here.
+                BaseDatabaseSchemaEditor.execute(
+                    self.editor, f"ALTER TABLE {name} {clause}", None
+                )
+            except DatabaseError as error:
+                logger.error("Not undone in %s: %s: %s", self.table, clause, error)
