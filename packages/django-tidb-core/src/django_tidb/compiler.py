@@ -14,7 +14,7 @@ from typing import Any
 from django.core.exceptions import FieldError
 from django.db.backends.mysql import compiler as mysql
 from django.db.models import Subquery, expressions
-from django.db.models.expressions import Ref
+from django.db.models.expressions import RawSQL, Ref
 from django.db.models.lookups import IsNull
 from django.db.models.sql import AND, OR, Query
 from django.db.models.sql.where import WhereNode
@@ -22,9 +22,14 @@ from django.db.models.sql.where import WhereNode
 from .defaults import has_db_default, is_left_out
 from .plugins import get_plugins, loading_fixtures
 
+# Django has it from 5.2.
+COL_PAIRS: Any = getattr(expressions, "ColPairs", ())
+
 
 class AsTiDBMixin:
     connection: Any
+    #: Set when a window function is compiled.
+    has_windows = False
 
     def compile(self, node: Any) -> tuple[str, Any]:
         # In place of Django's, which is called for every node of every query.
@@ -38,75 +43,195 @@ class AsTiDBMixin:
 
 
 class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
+    """
+    In ORDER BY, in HAVING and beside a window function, TiDB looks for a column
+    to which a subquery refers among the columns that are selected, by the names
+    under which they are selected. It does not find the column (error 1054), finds
+    two (1052), or takes another column that is selected under its name. So
+
+    - an expression of ORDER BY is selected, where its subquery finds the columns
+      of FROM, and the rows are ordered by a name for it;
+    - elsewhere the column is named outside of the subquery as well, which makes
+      TiDB select it, and columns whose names are in the way are selected as
+      expressions, whose names do not belong to a table.
+
+    https://github.com/pingcap/tidb/issues/24324
+    https://github.com/pingcap/tidb/issues/45181
+    https://github.com/pingcap/tidb/issues/56532
+    """
+
     having: Any
+    select: list[Any]
 
     def pre_sql_setup(self, with_col_aliases: bool = False) -> tuple[Any, Any, Any]:
         extra_select, order_by, group_by = super().pre_sql_setup(
             with_col_aliases=with_col_aliases
         )
-        if self.having is not None:
-            self.having = self._with_outer_columns(self.having)
-        if self.query.distinct and not self.query.combinator:
-            extra_select, order_by = self._with_order_aliases(extra_select, order_by)
-            self.has_extra_select = bool(extra_select)
+        # A union is ordered by what it selects, and a query that filters on window
+        # functions by what the query in its FROM selects. With GROUP BY, Django
+        # leaves out the order of Meta.ordering.
+        if not (
+            self.query.combinator or self.qualify or (group_by and self._meta_ordering)
+        ):
+            extra_select, order_by = self._with_order_names(extra_select, order_by)
+        columns: set[Any] = set()
+        if self.has_windows:
+            self.select = self._with_outer_columns(self.select, columns)
+            extra_select = self._with_outer_columns(extra_select, columns)
+        if self.having is not None and (found := self._outer_columns(self.having)):
+            always = (
+                WhereNode([IsNull(column, True), IsNull(column, False)], OR)
+                for column in found
+            )
+            self.having = WhereNode([self.having, *always], AND)
+            columns.update(found)
+        if columns:
+            group_by = self._with_expressions(columns, group_by)
         return extra_select, order_by, group_by
 
-    def _with_outer_columns(self, having: Any) -> Any:
-        """
-        Return `having` with a condition that is always true added for each
-        column to which a subquery in it refers: TiDB finds such a column only
-        if it stands outside of the subquery as well (error 1054).
+    def as_sql(
+        self, with_limits: bool = True, with_col_aliases: bool = False
+    ) -> tuple[str, Any]:
+        sql, params = super().as_sql(with_limits, with_col_aliases)
+        # Django leaves out what a subquery selects in addition, but not what a
+        # query of a union does.
+        if with_col_aliases and self.has_extra_select and not self.query.subquery:
+            names = (self.connection.ops.quote_name(name) for _, _, name in self.select)
+            sql = f"SELECT {', '.join(names)} FROM ({sql}) subquery"
+        return sql, params
 
-        https://github.com/pingcap/tidb/issues/45181
-        """
-        columns = {
-            column: None
-            for column in _outer_columns(having)
-            if column.alias in self.query.alias_map
-        }
-        always = [
-            WhereNode([IsNull(column, True), IsNull(column, False)], OR)
-            for column in columns
-        ]
-        return WhereNode([having, *always], AND) if always else having
-
-    def _with_order_aliases(
+    def _with_order_names(
         self, extra_select: list[Any], order_by: list[Any]
     ) -> tuple[list[Any], list[Any]]:
         """
-        Return what a SELECT DISTINCT selects in addition and is ordered by,
-        with names for the subqueries in it: TiDB does not see that they are
-        among what is selected (error 3065).
+        Return what is selected in addition and what the rows are ordered by, with
+        a name for each expression that holds a subquery, if the subquery refers to
+        a column or the query has DISTINCT. With DISTINCT, TiDB does not see that
+        the subquery is among what is selected (error 3065).
 
         https://docs.pingcap.com/tidb/stable/sql-mode
         """
-        named_order = []
-        for number, (order, (sql, params, is_ref)) in enumerate(order_by, 1):
-            if not isinstance(order.expression, Ref) and any(_subqueries(order)):
-                name = f"__order{number}"
-                extra_select = [e for e in extra_select if e[0] is not order]
-                extra_select.append(
-                    (order.expression, self.compile(order.expression), name)
+        names = {}
+        for index, (order, (sql, params, is_ref)) in enumerate(order_by):
+            if (
+                "select" in sql.lower()
+                and not isinstance(order.expression, Ref)
+                and any(subqueries(order))
+                and (self.query.distinct or self._refers_to_tables(sql))
+            ):
+                name = f"__order{index + 1}"
+                named = order.copy()
+                named.set_source_expressions([Ref(name, order.expression)])
+                named_sql, named_params = self.compile(named)
+                order_by[index] = named, (named_sql, named_params, is_ref)
+                # Django compiles a subquery rightly only once, so that the
+                # expression is taken from the SQL of the order.
+                before, *after = named_sql.split(self.connection.ops.quote_name(name))
+                times = len(after)
+                length = (len(sql) - len(before) - sum(map(len, after))) // times
+                names[order] = (
+                    order.expression,
+                    (
+                        sql[len(before) : len(before) + length],
+                        params[: len(params) // times],
+                    ),
+                    name,
                 )
-                order = order.copy()
-                order.set_source_expressions([Ref(name, order.expression)])
-                sql, params = self.compile(order)
-            named_order.append((order, (sql, params, is_ref)))
-        return extra_select, named_order
+        if names:
+            extra_select = [e for e in extra_select if e[0] not in names]
+            extra_select += names.values()
+            self.has_extra_select = True
+            if self.query.subquery:
+                # Django selects the other columns once more, from the subquery,
+                # where their names have to differ.
+                self.select = [
+                    # Which is several columns.
+                    (
+                        column,
+                        sql,
+                        name if isinstance(column, COL_PAIRS) else name or f"__col{n}",
+                    )
+                    for n, (column, sql, name) in enumerate(self.select, 1)
+                ]
+        return extra_select, order_by
+
+    def _refers_to_tables(self, sql: str) -> bool:
+        # In raw SQL, names need not be quoted.
+        sql = sql.replace("`", "").lower()
+        return any(
+            f"{table}.".replace("`", "").lower() in sql
+            for table in self.query.alias_map
+        )
+
+    def _outer_columns(self, node: Any) -> list[Any]:
+        """Return the columns of this query to which a subquery in `node` refers."""
+        columns = dict.fromkeys(outer_columns(node))
+        return [column for column in columns if column.alias in self.query.alias_map]
+
+    def _with_outer_columns(self, select: list[Any], columns: set[Any]) -> list[Any]:
+        """
+        Return `select` with the columns to which subqueries beside window
+        functions refer, and add the columns to `columns`.
+        """
+        selected = []
+        for expression, (sql, params), name in select:
+            if expression.contains_over_clause and (
+                found := self._outer_columns(expression)
+            ):
+                columns.update(found)
+                never = " OR ".join(
+                    f"{column} IS NULL AND {column} IS NOT NULL"
+                    for column, _ in map(self.compile, found)
+                )
+                sql = f"IF({never}, NULL, {sql})"
+            selected.append((expression, (sql, params), name))
+        return selected
+
+    def _with_expressions(self, columns: set[Any], group_by: list[Any]) -> list[Any]:
+        """
+        Select those columns as expressions whose names are in the way of
+        `columns`: one of them under another name, another column under the name of
+        one of them. Return `group_by`, where their positions can stand, with the
+        columns.
+        """
+        positions = {}
+        for column in columns:
+            column_sql, _ = self.compile(column)
+            column_name = column.target.column
+            table = column_sql.removesuffix(self.connection.ops.quote_name(column_name))
+            for index, (expression, (sql, params), name) in enumerate(self.select):
+                if (
+                    name
+                    and sql.startswith(table)
+                    and (sql == column_sql) != (name.lower() == column_name.lower())
+                ):
+                    positions[str(index + 1)] = (sql, params)
+                    sql = f"IF(TRUE, {sql}, NULL)"
+                    self.select[index] = (expression, (sql, params), name)
+        return [positions.get(sql, (sql, params)) for sql, params in group_by]
 
 
-def _subqueries(node: Any) -> Iterator[Any]:
-    if isinstance(node, (Query, Subquery)):
+def subqueries(node: Any) -> Iterator[Any]:
+    """Yield the subqueries in an expression or condition."""
+    if isinstance(node, (Query, Subquery)) or (
+        isinstance(node, RawSQL) and "select" in node.sql.lower()
+    ):
         yield node
         return
-    for child in node.get_source_expressions():
+    # Not every condition has source expressions.
+    for child in getattr(node, "get_source_expressions", list)():
         if child is not None:
-            yield from _subqueries(child)
+            yield from subqueries(child)
 
 
-def _outer_columns(node: Any) -> Iterator[Any]:
-    for subquery in _subqueries(node):
-        yield from subquery.get_external_cols()
+def outer_columns(node: Any) -> Iterator[Any]:
+    """Yield the columns to which subqueries in an expression or condition refer."""
+    for subquery in subqueries(node):
+        if not isinstance(subquery, RawSQL):
+            query = getattr(subquery, "query", subquery)
+            yield from query.get_external_cols()
+            for combined in query.combined_queries:
+                yield from outer_columns(combined)
 
 
 class PluginWriteMixin:
@@ -184,11 +309,11 @@ class SQLUpdateCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLUpdateCompiler):
         order_by = super().get_order_by()
         # Later it is the order of the UPDATE. Django's MySQL backend leaves
         # that out on this error, but overlooks columns of other tables within
-        # expressions.
+        # expressions and subqueries.
         if getattr(self, "_is_set_up", False):
             table = self.query.get_meta().db_table
             for order, _ in order_by:
-                for column in self.query._gen_cols([order]):
+                for column in self.query._gen_cols([order], include_external=True):
                     if column.alias != table:
                         raise FieldError(
                             f"UPDATE of {table!r} cannot be ordered by {column!r}."

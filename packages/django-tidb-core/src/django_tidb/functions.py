@@ -6,11 +6,12 @@ import re
 from typing import Any
 
 from django.db import models
-from django.db.models import expressions
+from django.db.models import Func, OrderBy, Window, expressions
 from django.db.models.expressions import CombinedExpression, DurationExpression
 from django.db.models.fields.json import HasKeyLookup, KeyTransform
 from django.db.models.functions import Cast, Chr, Greatest, Least, Round
 
+from .compiler import subqueries
 from .defaults import is_left_out
 
 # CHAR() takes the bytes of a character as one number. MySQL's form needs the
@@ -143,6 +144,34 @@ def database_default_as_tidb(
     return self.as_sql(compiler, connection)
 
 
+def window_as_tidb(self: Window, compiler: Any, connection: Any) -> tuple[str, Any]:
+    # A subquery alone, as an argument, is error 1105; in PARTITION BY or ORDER BY,
+    # it ends TiDB 6. Within another function it is neither.
+    # https://github.com/pingcap/tidb/issues/24444
+    compiler.has_windows = True
+    if any(subqueries(self)):
+        parts = [part and part.copy() for part in self.get_source_expressions()]
+        for part in parts:
+            # The function, PARTITION BY and ORDER BY, but not the frame.
+            if isinstance(part, Func):
+                part.source_expressions = [
+                    _within_coalesce(source) for source in part.source_expressions
+                ]
+        self = self.copy()
+        self.set_source_expressions(parts)
+    return self.as_sql(compiler, connection)
+
+
+def _within_coalesce(expression: Any) -> Any:
+    if not any(subqueries(expression)):
+        return expression
+    if isinstance(expression, OrderBy):
+        expression = expression.copy()
+        expression.expression = _within_coalesce(expression.expression)
+        return expression
+    return Func(expression, function="COALESCE")
+
+
 def register_functions() -> None:
     """Register the ``as_tidb`` methods, which only TiDB connections call."""
     Chr.as_tidb = chr_as_tidb
@@ -152,6 +181,7 @@ def register_functions() -> None:
     KeyTransform.as_tidb = key_transform_as_tidb
     Least.as_tidb = extreme_as_tidb
     Round.as_tidb = round_as_tidb
+    Window.as_tidb = window_as_tidb
     # Django has this function from 5.0.
     if database_default := getattr(expressions, "DatabaseDefault", None):
         database_default.as_tidb = database_default_as_tidb

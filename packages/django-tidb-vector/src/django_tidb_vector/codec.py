@@ -109,7 +109,7 @@ def to_vector(value: Any, dimensions: int | None = None) -> Vector:
             vector = array.astype(np.float32)
     finite = np.isfinite(vector)
     if not finite.all():
-        index = int(finite.argmin())
+        index = int(np.argmin(finite))
         element = value[index] if isinstance(value, list | tuple) else array[index]
         raise _not_finite(index, element)
     return vector
