@@ -3,7 +3,7 @@ from __future__ import annotations
 from django.apps import AppConfig
 from django.core import checks
 
-from .checks import check_old_distribution
+from .checks import check_driver, check_old_distribution
 
 
 class TiDBConfig(AppConfig):
@@ -12,3 +12,4 @@ class TiDBConfig(AppConfig):
 
     def ready(self) -> None:
         checks.register(check_old_distribution)
+        checks.register(check_driver, checks.Tags.database)

@@ -11,7 +11,7 @@ from django.db.backends.mysql.validation import (
 )
 from django.db.models import CharField, Field, Model
 
-from .checks import check_old_distribution
+from .checks import check_driver, check_old_distribution
 from .defaults import default_sql, has_default
 from .known_issues import KNOWN_ISSUES, concerned
 
@@ -27,6 +27,7 @@ class DatabaseValidation(MySQLDatabaseValidation):
         # The app has the checks that belong to the project, once.
         if not apps.is_installed("django_tidb"):
             issues.extend(check_old_distribution())
+            issues.extend(check_driver(databases=[self.connection.alias]))
         issues.extend(self._check_ignored_constraints())
         issues.extend(self._check_collation())
         return issues
