@@ -16,7 +16,7 @@ from .driver import ensure_driver
 from .version import TiDBVersion
 
 # What follows imports the driver under the name that Django gives it.
-ensure_driver()
+_DRIVER = ensure_driver()
 
 from django.db.backends.mysql.base import CLIENT, Database  # noqa: E402
 from django.db.backends.mysql.base import (  # noqa: E402
@@ -154,7 +154,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         return tls.with_tls_options(
             params,
             f"DATABASES[{self.alias!r}]['OPTIONS']",
-            pymysql=Database.__name__ == "pymysql",
+            pymysql=_DRIVER.is_pymysql,
         )
 
     def _check_options(self) -> None:
@@ -184,13 +184,13 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         options = self.settings_dict["OPTIONS"]
         mode = options.get("ssl_mode")
         if mode is None:
-            return super().get_new_connection(conn_params)
+            return self._connect(conn_params)
         asked = (
             f"The database connection {self.alias!r} to {conn_params.get('host')!r} "
             f"asks for ssl_mode {mode!r} with ssl {options.get('ssl')!r}."
         )
         try:
-            connection = super().get_new_connection(conn_params)
+            connection = self._connect(conn_params)
         except Database.OperationalError as error:
             # PyMySQL has a number of its own for what Python's ssl refuses.
             if error.args[:1] == (tls.CONNECTION_ERROR,) or isinstance(
@@ -211,6 +211,11 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
                 tls.CONNECTION_ERROR, f"The server has no TLS. {asked}"
             )
         return connection
+
+    def _connect(self, conn_params: dict[str, Any]) -> Any:
+        if _DRIVER.is_pymysql:
+            return tls.connect_with_pymysql(conn_params)
+        return super().get_new_connection(conn_params)
 
     @cached_property
     def tidb_version(self) -> TiDBVersion:
