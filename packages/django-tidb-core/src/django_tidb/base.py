@@ -224,12 +224,30 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
 
         Raises ``NotSupportedError`` if the server is not a TiDB.
         """
-        params = self.get_connection_params()
-        server = ("host", "port", "unix_socket", "read_default_file")
-        key = (self.alias, *(params.get(name) for name in server))
-        if key not in self._versions:
-            self._versions[key] = self._ask_version()
-        return self._versions[key]
+        if self._server not in self._versions:
+            self._versions[self._server] = self._ask_version()
+        return self._versions[self._server]
+
+    @property
+    def known_tidb_version(self) -> TiDBVersion | None:
+        """
+        The server's version; None as long as a connection would have to be
+        made to learn it.
+        """
+        if self.connection is not None:
+            return self.tidb_version
+        return self._versions.get(self._server)
+
+    @property
+    def _server(self) -> tuple[Any, ...]:
+        settings, options = self.settings_dict, self.settings_dict["OPTIONS"]
+        names = ("host", "port", "unix_socket", "read_default_file")
+        return (
+            self.alias,
+            settings["HOST"],
+            str(settings["PORT"]),
+            *(options.get(name) for name in names),
+        )
 
     def _ask_version(self) -> TiDBVersion:
         with self.temporary_connection() as cursor:

@@ -107,6 +107,8 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # What is written depends on the server, and no flag may presume another.
+        _ = self.connection.tidb_version
         self.deferred_sql: list[Any] = []
         self._last_statement: tuple[str, Any] | None = None
         self._finishing = False
