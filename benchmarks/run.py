@@ -31,14 +31,17 @@ from tests.tidbserver.launcher import running_server  # noqa: E402
 DJANGO = "django~=6.0.0"
 PYTHON = "3.12"
 OURS = "django-tidb-core"
+PYMYSQL = "django-tidb-core with PyMySQL"
 UPSTREAM = "django-tidb 6.0.1"
 MYSQL = "Django's mysql backend on TiDB"
 
-#: Each contender's ENGINE, and what is installed beside Django and mysqlclient.
+CORE = str(ROOT / "packages" / "django-tidb-core")
+#: Each contender's ENGINE, and what is installed beside Django.
 CONTENDERS: dict[str, tuple[str, list[str]]] = {
-    OURS: ("django_tidb", [str(ROOT / "packages" / "django-tidb-core")]),
-    UPSTREAM: ("django_tidb", ["django-tidb==6.0.1"]),
-    MYSQL: ("django.db.backends.mysql", []),
+    OURS: ("django_tidb", [CORE, "mysqlclient"]),
+    PYMYSQL: ("django_tidb", [CORE]),
+    UPSTREAM: ("django_tidb", ["django-tidb==6.0.1", "mysqlclient"]),
+    MYSQL: ("django.db.backends.mysql", ["mysqlclient"]),
 }
 
 #: Of each benchmark: the contenders, the rounds and the number of models.
@@ -49,6 +52,7 @@ BENCHMARKS: dict[str, tuple[list[str], int, int]] = {
     "bulk_create": ([OURS], 5, 0),
     "connect": ([OURS, UPSTREAM, MYSQL], 21, 0),
     "get": ([OURS, UPSTREAM, MYSQL], 5, 0),
+    "drivers": ([OURS, PYMYSQL], 9, 0),
     "statements": ([OURS], 9, 0),
 }
 
@@ -58,7 +62,7 @@ def environment(folder: Path, requirements: list[str], python: str) -> Path:
     subprocess.run(["uv", "venv", "-q", "--python", python, folder], check=True)
     interpreter = folder / "bin" / "python"
     install = ["uv", "pip", "install", "-q", "--python", interpreter]
-    subprocess.run([*install, DJANGO, "mysqlclient", *requirements], check=True)
+    subprocess.run([*install, DJANGO, *requirements], check=True)
     return interpreter
 
 
@@ -69,7 +73,10 @@ def installed(python: Path) -> dict[str, str]:
         check=True,
         stdout=subprocess.PIPE,
     ).stdout
-    names = ("django", "mysqlclient", "numpy", "orjson", "pgvector", "pysimdjson")
+    names = (
+        *("django", "mysqlclient", "numpy", "orjson", "pgvector", "pymysql"),
+        "pysimdjson",
+    )
     version = subprocess.run(
         [python, "-c", "import platform; print(platform.python_version())"],
         check=True,

@@ -31,9 +31,10 @@ REQUIREMENTS = {
     OURS: [
         str(ROOT / "packages" / "django-tidb-core"),
         str(ROOT / "packages" / "django-tidb-vector"),
+        "mysqlclient",
         "pgvector",
     ],
-    UPSTREAM: ["django-tidb==6.0.1", "numpy", "orjson"],
+    UPSTREAM: ["django-tidb==6.0.1", "mysqlclient", "numpy", "orjson"],
 }
 DIMENSIONS = (3, 128, 768, 1536, 16383)
 WIDTH = 768

@@ -16,8 +16,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import django
-import MySQLdb
 from django.conf import settings
+
+try:
+    import MySQLdb
+except ImportError:
+    import pymysql as MySQLdb
 
 HOST, PORT = os.environ["TIDB_HOST"], int(os.environ["TIDB_PORT"])
 USER, PASSWORD = os.environ["TIDB_USER"], os.environ["TIDB_PASSWORD"]
@@ -253,6 +257,32 @@ def get() -> None:
             row.objects.get(pk=number % 1000 + 1)
 
 
+def drivers() -> None:
+    """What a driver does, beside what the server and Django do."""
+    row = prepare_rows()
+    from django.db import connection
+    from django.utils import timezone
+
+    rows = [
+        row(name=f"row {number}", number=number, moment=timezone.now())
+        for number in range(20_000)
+    ]
+    row.objects.bulk_create(rows[:1])
+    with spent_on("100 connections"):
+        for _ in range(100):
+            connection.close()
+            connection.ensure_connection()
+    with spent_on("bulk_create() of 20,000 rows"):
+        row.objects.bulk_create(rows[1:])
+    with spent_on("1,000 get()"):
+        for number in range(1000):
+            row.objects.get(pk=number + 1)
+    with spent_on("reading 20,000 objects"):
+        assert len(row.objects.all()) == len(rows)
+    with spent_on("reading 20,000 tuples"):
+        assert len(row.objects.values_list()) == len(rows)
+
+
 def statements() -> None:
     """What the server takes for single statements: the floor."""
     fresh_database()
@@ -288,6 +318,7 @@ WORKLOADS = {
         bulk_create,
         connect,
         get,
+        drivers,
         statements,
     )
 }

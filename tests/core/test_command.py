@@ -6,6 +6,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
 
+from django_tidb.driver import ensure_driver
+
 
 def run(capsys, *args):
     call_command("tidb", *args)
@@ -19,6 +21,7 @@ def test_text(capsys):
     assert f"default: TiDB {version} (" in output
     assert "Django " in output
     assert "django-tidb-vector " in output
+    assert f"Driver: {ensure_driver()}" in output
     assert "collation_database = utf8mb4_bin" in output
     assert "FOR UPDATE SKIP LOCKED is accepted" in output
     assert "Concerns core.Shelf: constraint shelf_positive" in output
@@ -28,6 +31,9 @@ def test_text(capsys):
 def test_json(capsys):
     report = json.loads(run(capsys, "--json", "--database", "default"))
     assert [plugin["name"] for plugin in report["plugins"]] == ["autorandom", "vector"]
+    driver = report["driver"]
+    assert f"{driver['name']} {driver['version']}" == str(ensure_driver())
+    assert bool(driver["client_library"]) == (driver["name"] == "mysqlclient")
     database = report["databases"]["default"]
     assert database["version"] == str(connections["default"].tidb_version)
     issues = {issue["id"]: issue for issue in database["known_issues"]}

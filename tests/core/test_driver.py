@@ -1,15 +1,21 @@
 from __future__ import annotations
 
-import importlib
+import json
 import os
+import re
 import subprocess
 import sys
 from importlib.machinery import PathFinder
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import pytest
+from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 
-from django_tidb.driver import ensure_driver
+from django_tidb.checks import check_driver
+from django_tidb.driver import Driver, ensure_driver
 
 ROUND_TRIP = """
 import datetime
@@ -111,25 +117,138 @@ def test_round_trips(tidb_server, module):
     assert result.stdout == f"{module}\n"
 
 
-def test_mysqlclient_is_preferred(monkeypatch, tmp_path):
-    (tmp_path / "MySQLdb.py").write_text("")
+CHOICE = """
+from django_tidb.driver import ensure_driver
+
+driver = ensure_driver()
+import MySQLdb
+from MySQLdb.constants import CLIENT
+
+assert driver.is_pymysql == (MySQLdb.__name__ == "pymysql")
+print(MySQLdb.__name__, driver, driver.import_error, sep="; ")
+"""
+
+
+def choose(folder):
+    """Return what CHOICE prints in a new process with `folder` on the path."""
+    result = subprocess.run(
+        [sys.executable, "-c", CHOICE],
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return result.stdout.strip()
+
+
+def fake_mysqlclient(folder, start=""):
+    (folder / "MySQLdb" / "constants").mkdir(parents=True)
+    for name, text in {
+        "__init__": f"from .constants import CLIENT\n{start}\nversion_info = 2, 9, 1",
+        "constants/__init__": "from . import CLIENT",
+        "constants/CLIENT": "",
+    }.items():
+        (folder / "MySQLdb" / f"{name}.py").write_text(text)
+    return folder
+
+
+def test_mysqlclient_is_preferred(tmp_path):
     (tmp_path / "pymysql.py").write_text("raise AssertionError")
-    for module in ("MySQLdb", "pymysql"):
-        monkeypatch.delitem(sys.modules, module, raising=False)
-    monkeypatch.syspath_prepend(tmp_path)
-    ensure_driver()
-    chosen = importlib.import_module("MySQLdb")
-    del sys.modules["MySQLdb"]
-    assert chosen.__file__ == str(tmp_path / "MySQLdb.py")
+    assert choose(fake_mysqlclient(tmp_path)) == "MySQLdb; mysqlclient 2.9.1;"
+
+
+def test_mysqlclient_without_its_library(tmp_path):
+    error = "libmysqlclient.so.21: cannot open shared object file"
+    broken = fake_mysqlclient(tmp_path, start=f"raise ImportError({error!r})")
+    assert choose(broken) == f"pymysql; PyMySQL {version('pymysql')}; {error}"
 
 
 def test_no_driver(monkeypatch):
     for module in ("MySQLdb", "pymysql"):
         monkeypatch.setitem(sys.modules, module, None)
+    for module in [name for name in sys.modules if name.startswith("MySQLdb.")]:
+        monkeypatch.delitem(sys.modules, module)
     with pytest.raises(ImproperlyConfigured) as error:
-        ensure_driver()
+        ensure_driver.__wrapped__()
     assert str(error.value) == (
-        "django_tidb needs a driver. Install mysqlclient (recommended, is compiled on "
-        'installation): pip install "django-tidb-core[mysqlclient]"; or PyMySQL (pure '
-        'Python): pip install "django-tidb-core[pymysql]".'
+        "django_tidb needs a driver, and neither mysqlclient nor PyMySQL can be "
+        "imported: import of MySQLdb halted; None in sys.modules. PyMySQL (pure "
+        "Python) comes with django-tidb-core; mysqlclient (faster, is compiled on "
+        'installation) with: pip install "django-tidb-core[mysqlclient]".'
     )
+
+
+# The check tidb.I002
+
+PYMYSQL = Driver("PyMySQL", "1.2.4", "No module named 'MySQLdb'")
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "drivers.json"
+
+
+@pytest.fixture
+def use(monkeypatch):
+    """A function that lets the check believe in a driver and what is installed."""
+
+    def use(driver, mysqlclient=None):
+        def version(name):
+            if name == "mysqlclient" and mysqlclient:
+                return mysqlclient
+            raise PackageNotFoundError(name)
+
+        monkeypatch.setattr("django_tidb.checks.ensure_driver", lambda: driver)
+        monkeypatch.setattr("importlib.metadata.version", version)
+
+    return use
+
+
+def test_check_names_the_extra(use):
+    use(PYMYSQL)
+    (info,) = check_driver(databases=["default", "sqlite"])
+    assert info.level == checks.INFO
+    assert info.id == "tidb.I002"
+    assert info.msg.startswith("The driver is PyMySQL 1.2.4. Beside mysqlclient it ")
+    assert "pip install 'django-tidb-core[mysqlclient]'" in info.hint
+    assert "'tidb.I002' to SILENCED_SYSTEM_CHECKS" in info.hint
+
+
+def test_check_has_the_measured_times(use):
+    use(PYMYSQL)
+    (info,) = check_driver(databases=["default"])
+    (ratios,) = json.loads(RESULTS.read_text())["ratios"].values()
+    assert [float(number) for number in re.findall(r"([\d.]+) times", info.msg)] == [
+        ratios["reading 20,000 tuples"],
+        ratios["reading 20,000 objects"],
+        ratios["1,000 get()"],
+    ]
+
+
+def test_check_tells_why_an_installed_mysqlclient_is_not_used(use):
+    use(Driver("PyMySQL", "1.2.4", "libmysqlclient.so.21: not there"), "2.3.2")
+    (info,) = check_driver(databases=["default"])
+    assert info.hint.startswith(
+        "mysqlclient 2.3.2 is installed, but cannot be imported: "
+        "libmysqlclient.so.21: not there."
+    )
+    use(Driver("PyMySQL", "1.2.4"), "2.3.2")
+    (info,) = check_driver(databases=["default"])
+    assert "calls pymysql.install_as_MySQLdb()" in info.hint
+
+
+def test_check_has_nothing_to_say(use):
+    use(Driver("mysqlclient", "2.3.2"), "2.3.2")
+    assert check_driver(databases=["default"]) == []
+    use(PYMYSQL)
+    # Without databases, as runserver checks, and without a TiDB among them.
+    assert check_driver(databases=None) == check_driver(databases=["sqlite"]) == []
+
+
+@pytest.mark.django_db
+def test_check_runs_once(use, settings):
+    use(PYMYSQL)
+    issues = checks.run_checks(databases=["default", "sqlite"])
+    assert [issue.id for issue in issues].count("tidb.I002") == 1
+    # Without the app the backend says it.
+    settings.INSTALLED_APPS = [
+        app for app in settings.INSTALLED_APPS if app != "django_tidb"
+    ]
+    issues = connections["default"].validation.check()
+    assert [issue.id for issue in issues].count("tidb.I002") == 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
+import os
 import re
 import runpy
 import time
@@ -12,11 +15,13 @@ from pathlib import Path
 import django
 import pytest
 from django.db import connection
+from django.db.backends.mysql.features import DatabaseFeatures as MySQLDatabaseFeatures
 from django.db.utils import OperationalError
 
 from django_tidb import django_suite
+from django_tidb.base import DatabaseWrapper
 
-from .models import Author
+from .models import Author, Book
 
 ROOT = Path(__file__).parents[2]
 LISTS = {
@@ -135,3 +140,113 @@ def test_either_of_two_is_told_of_a_deadlock():
             if told == {"first", "second"}:
                 return
     pytest.fail(f"Always the {told} of 800 times.")
+
+
+# Flags and the connections that they need
+
+
+@pytest.fixture
+def unknown_server():
+    """A function that returns a wrapper for a server of which nothing is known."""
+    aliases = (f"unknown {number}" for number in itertools.count())
+    known = dict(DatabaseWrapper._versions)
+    wrappers = []
+
+    def unknown_server(**settings):
+        settings = {**connection.settings_dict, "TIME_ZONE": None, **settings}
+        wrappers.append(DatabaseWrapper(settings, next(aliases)))
+        return wrappers[-1]
+
+    yield unknown_server
+    for wrapper in wrappers:
+        wrapper.close()
+    DatabaseWrapper._versions.clear()
+    DatabaseWrapper._versions.update(known)
+
+
+def constants_of_djangos_backend():
+    return {
+        name
+        for name in dir(MySQLDatabaseFeatures)
+        if not name.startswith("_")
+        and isinstance(
+            inspect.getattr_static(MySQLDatabaseFeatures, name),
+            (bool, int, str, tuple, type(None)),
+        )
+    }
+
+
+def test_what_djangos_backend_says_without_a_connection_we_say(unknown_server):
+    # The six that libraries have been seen to read.
+    names = {"uses_savepoints", "can_release_savepoints", "supports_foreign_keys"}
+    names |= {"indexes_foreign_keys", "can_create_inline_fk"}
+    names |= {"has_select_for_update_skip_locked"}
+    wrapper = unknown_server(HOST="127.0.0.1", PORT="1", NAME="nowhere")
+    for name in constants_of_djangos_backend() | names:
+        getattr(wrapper.features, name)
+    assert wrapper.connection is None
+    assert not set(FLAGS) & wrapper.features.__dict__.keys()
+
+
+#: Flags that need no connection, with the release that they begin with.
+FLAGS = {
+    "uses_savepoints": (6, 2),
+    "can_release_savepoints": (6, 2),
+    "supports_foreign_keys": (6, 6),
+    "indexes_foreign_keys": (6, 6),
+    "can_introspect_check_constraints": (7, 2),
+    "can_create_inline_fk": None,
+    "has_select_for_update_skip_locked": None,
+    "supports_table_check_constraints": None,
+    "supports_column_check_constraints": None,
+}
+
+
+def flags(wrapper):
+    return {name: getattr(wrapper.features, name) for name in FLAGS}
+
+
+def flags_of(version):
+    return {name: bool(since) and version >= since for name, since in FLAGS.items()}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("read_before", [True, False])
+@pytest.mark.parametrize("database_exists", [True, False])
+def test_flags_follow_the_server(unknown_server, tidb, read_before, database_exists):
+    name = f"flags_{os.getpid()}"
+    tidb.execute(f"DROP DATABASE IF EXISTS {name}")
+    if database_exists:
+        tidb.execute(f"CREATE DATABASE {name}")
+    wrapper = unknown_server(NAME=name)
+    if read_before:
+        assert flags(wrapper) == flags_of((8, 5))
+        assert wrapper.connection is None
+    if not database_exists:
+        with pytest.raises(OperationalError, match="1049"):
+            wrapper.ensure_connection()
+        assert flags(wrapper) == flags_of((8, 5))
+        tidb.execute(f"CREATE DATABASE {name}")
+    wrapper.ensure_connection()
+    assert flags(wrapper) == flags_of(wrapper.tidb_version)
+    # Once known, they are kept, and other connections know them at once.
+    wrapper.close()
+    assert flags(wrapper) == flags_of(wrapper.tidb_version)
+    assert set(FLAGS) - wrapper.features.__dict__.keys() == {
+        "supports_column_check_constraints",
+        "can_introspect_check_constraints",
+    }
+    another = DatabaseWrapper(wrapper.settings_dict, wrapper.alias)
+    assert flags(another) == flags_of(wrapper.tidb_version)
+    assert another.connection is None
+    tidb.execute(f"DROP DATABASE {name}")
+
+
+@pytest.mark.django_db
+def test_a_schema_editor_presumes_nothing(unknown_server):
+    wrapper = unknown_server()
+    with wrapper.schema_editor(collect_sql=True) as editor:
+        assert flags(wrapper) == flags_of(wrapper.tidb_version)
+        editor.create_model(Book)
+    (create, *_) = editor.collected_sql
+    assert ("FOREIGN KEY" in create) == (wrapper.tidb_version >= (6, 6))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
+import os
 import re
 import socket
 import ssl
@@ -11,6 +13,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from importlib.machinery import PathFinder
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import trustme
@@ -387,6 +390,47 @@ def context_of(options):
 def test_pymysql_context(driver, mode, files, expected):
     asked = {"ssl_mode": mode, "ssl": files}
     assert driver.call(context_of, asked) == expected
+
+
+def times_that_cas_are_read(port, options):
+    """How often two connections read the CAs of the system, which takes long."""
+    with mock.patch("ssl.SSLContext.load_default_certs", autospec=True) as read:
+        for _ in range(2):
+            with contextlib.suppress(OperationalError):
+                ask("SELECT 1", port, options)
+    return read.call_count
+
+
+@with_pymysql
+def test_pymysql_does_not_read_unneeded_cas(driver, server, plain_server, ca):
+    for asked, times in [
+        ({}, 0),
+        ({"ssl_mode": "PREFERRED"}, 0),
+        ({"ssl_mode": "REQUIRED"}, 0),
+        (options("VERIFY_CA", ca), 0),
+        # Options that no other test has, of which there is no context yet.
+        ({"ssl_mode": "VERIFY_CA", "ssl": {"cipher": "ECDHE+AESGCM"}}, 1),
+    ]:
+        assert driver.call(times_that_cas_are_read, server.port, asked) == times
+        if not times:
+            assert driver.call(times_that_cas_are_read, plain_server.port, asked) == 0
+
+
+def contexts(options, path, text):
+    """Whether contexts are the same, and again after `path` has changed."""
+    before = [driver_options(options)["ssl"] for _ in range(2)]
+    path.write_text(text)
+    os.utime(path, ns=(0, 0))
+    return before[0] is before[1], before[0] is driver_options(options)["ssl"]
+
+
+@with_pymysql
+def test_pymysql_reads_a_certificate_that_changed(driver, ca, other_ca, tmp_path):
+    path = tmp_path / "ca.pem"
+    path.write_text(Path(ca).read_text())
+    asked = options("VERIFY_IDENTITY", str(path))
+    text = Path(other_ca).read_text()
+    assert driver.call(contexts, asked, path, text) == (True, False)
 
 
 @with_pymysql

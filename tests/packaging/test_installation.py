@@ -4,7 +4,6 @@ import shutil
 import subprocess
 
 import pytest
-from packaging.metadata import Metadata
 
 from tests.packaging.distributions import AUTORANDOM, CORE, MODULES, VECTOR, hashes
 
@@ -19,15 +18,6 @@ PRINT_DRIVER = f"""
 from django.db import connections
 connection = connections["default"]
 print(type(connection).__module__, connection.Database.__name__)
-"""
-PRINT_MISSING_DRIVER = f"""
-{CONFIGURE}
-from django.core.exceptions import ImproperlyConfigured
-from django.db import connection
-try:
-    connection.ensure_connection()
-except ImproperlyConfigured as error:
-    print(error)
 """
 PRINT_PLUGINS = """
 from django_tidb.plugins import get_plugins
@@ -103,7 +93,7 @@ for module in {modules}:
 print(len({modules}))
 """
     assert MODULES[name] in modules
-    environment = installed(f"{name}{extras}", "pymysql")
+    environment = installed(f"{name}{extras}")
     assert environment.python(code) == str(len(modules))
 
 
@@ -117,26 +107,17 @@ def test_sdists_can_be_installed(installed):
     assert environment.python(PRINT_PLUGINS) == "['vector']"
 
 
-def test_without_a_driver_one_error_names_both_extras(installed, built):
-    message = installed(CORE).python(PRINT_MISSING_DRIVER)
-
-    assert message.startswith("django_tidb needs a driver.")
-    assert len(message.splitlines()) == 1
-    metadata = Metadata.from_email(built.wheel(CORE).read_text("METADATA"))
-    for extra in metadata.provides_extra:
-        assert f'pip install "{CORE}[{extra}]"' in message
-
-
 @pytest.mark.parametrize(
     ("extras", "driver"),
     [
-        ("pymysql", "pymysql"),
-        pytest.param("mysqlclient", "MySQLdb", marks=needs_client_library),
-        pytest.param("mysqlclient,pymysql", "MySQLdb", marks=needs_client_library),
+        ("", "pymysql"),
+        ("[pymysql]", "pymysql"),
+        pytest.param("[mysqlclient]", "MySQLdb", marks=needs_client_library),
+        pytest.param("[mysqlclient,pymysql]", "MySQLdb", marks=needs_client_library),
     ],
 )
 def test_driver_of_the_extra_is_used(installed, extras, driver):
-    environment = installed(f"{CORE}[{extras}]")
+    environment = installed(f"{CORE}{extras}")
 
     assert environment.python(PRINT_DRIVER) == f"django_tidb.base {driver}"
 

@@ -35,8 +35,8 @@ def project_environment(built, tmp_path_factory, tidb_server):
     }
     with (folder / "settings.py").open("a") as settings:
         settings.write(f"DATABASES = { ({'default': database})!r}\n")
-        # A fact about the server's default collation.
-        settings.write("SILENCED_SYSTEM_CHECKS = ['tidb.I001']\n")
+        # Facts about the server's default collation and the driver.
+        settings.write("SILENCED_SYSTEM_CHECKS = ['tidb.I001', 'tidb.I002']\n")
     (folder / "with_app.py").write_text(
         "from .settings import *\nINSTALLED_APPS.append('django_tidb')\n"
     )

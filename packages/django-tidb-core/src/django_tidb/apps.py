@@ -3,7 +3,7 @@ from __future__ import annotations
 from django.apps import AppConfig
 from django.core import checks
 
-from .checks import check_old_distribution, check_search_backends
+from .checks import check_driver, check_old_distribution, check_search_backends
 from .plugins import get_plugins
 
 # Django imports this module before the first model, whose class Meta may have
@@ -18,6 +18,7 @@ class TiDBConfig(AppConfig):
     def ready(self) -> None:
         from .table_options import extend_autodetectors
 
-        checks.register(check_old_distribution)
         extend_autodetectors()
+        checks.register(check_old_distribution)
         checks.register(check_search_backends)
+        checks.register(check_driver, checks.Tags.database)

@@ -17,7 +17,7 @@ from .driver import ensure_driver
 from .version import TiDBVersion
 
 # The driver has to be chosen before these modules import it.
-ensure_driver()
+_DRIVER = ensure_driver()
 
 from django.db.backends.mysql.base import CLIENT, Database  # noqa: E402
 from django.db.backends.mysql.base import (  # noqa: E402
@@ -154,7 +154,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         return tls.with_tls_options(
             params,
             f"DATABASES[{self.alias!r}]['OPTIONS']",
-            pymysql=Database.__name__ == "pymysql",
+            pymysql=_DRIVER.is_pymysql,
         )
 
     def _check_options(self) -> None:
@@ -184,13 +184,13 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         options = self.settings_dict["OPTIONS"]
         mode = options.get("ssl_mode")
         if mode is None:
-            return super().get_new_connection(conn_params)
+            return self._connect(conn_params)
         asked = (
             f"The database connection {self.alias!r} to {conn_params.get('host')!r} "
             f"asks for ssl_mode {mode!r} with ssl {options.get('ssl')!r}."
         )
         try:
-            connection = super().get_new_connection(conn_params)
+            connection = self._connect(conn_params)
         except Database.OperationalError as error:
             # PyMySQL has another error number where Python's ssl refuses the server.
             if error.args[:1] == (tls.CONNECTION_ERROR,) or isinstance(
@@ -216,6 +216,11 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
     def create_cursor(self, name: str | None = None) -> CursorWrapper:
         return CursorWrapper(self.connection.cursor(), self)
 
+    def _connect(self, conn_params: dict[str, Any]) -> Any:
+        if _DRIVER.is_pymysql:
+            return tls.connect_with_pymysql(conn_params)
+        return super().get_new_connection(conn_params)
+
     @cached_property
     def tidb_version(self) -> TiDBVersion:
         """
@@ -223,12 +228,30 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
 
         Raises ``NotSupportedError`` if the server is not a TiDB.
         """
-        params = self.get_connection_params()
-        server = ("host", "port", "unix_socket", "read_default_file")
-        key = (self.alias, *(params.get(name) for name in server))
-        if key not in self._versions:
-            self._versions[key] = self._ask_version()
-        return self._versions[key]
+        if self._server not in self._versions:
+            self._versions[self._server] = self._ask_version()
+        return self._versions[self._server]
+
+    @property
+    def known_tidb_version(self) -> TiDBVersion | None:
+        """
+        The server's version; None as long as a connection would have to be
+        made to learn it.
+        """
+        if self.connection is not None:
+            return self.tidb_version
+        return self._versions.get(self._server)
+
+    @property
+    def _server(self) -> tuple[Any, ...]:
+        settings, options = self.settings_dict, self.settings_dict["OPTIONS"]
+        names = ("host", "port", "unix_socket", "read_default_file")
+        return (
+            self.alias,
+            settings["HOST"],
+            str(settings["PORT"]),
+            *(options.get(name) for name in names),
+        )
 
     def _ask_version(self) -> TiDBVersion:
         with self.temporary_connection() as cursor:

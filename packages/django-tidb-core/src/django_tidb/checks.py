@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Warning
+from django.core.checks import CheckMessage, Info, Warning
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from . import is_tidb
+from .driver import ensure_driver
 
 # Apps that search by backends, and the settings that name those. Wagtail's is built
 # on the other, and its backends are the other's under names of its own.
@@ -22,6 +23,9 @@ _SEARCH_APPS = {
 _DATABASE_BACKEND = re.compile(
     r"(wagtail\.search|modelsearch)\.backends\.database(\.SearchBackend|\.mysql\b.*)?"
 )
+
+# How many times as long as mysqlclient PyMySQL takes: benchmarks/results/drivers.json.
+TUPLES_TIMES, OBJECTS_TIMES, GET_TIMES = 1.87, 1.25, 1.05
 
 
 def check_old_distribution(**kwargs: Any) -> list[CheckMessage]:
@@ -81,3 +85,45 @@ def _full_text_backends() -> Iterator[CheckMessage]:
                     ),
                     id="tidb.W004",
                 )
+
+
+def check_driver(
+    databases: Iterable[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """
+    Tell (``tidb.I002``) that PyMySQL is the driver of the TiDB among
+    `databases`, where mysqlclient would be faster.
+    """
+    # Not is_tidb(): django-tidb, of which the check above warns, may have replaced
+    # the module that it is in.
+    if not any(getattr(connections[alias], "tidb", False) for alias in databases or ()):
+        return []
+    driver = ensure_driver()
+    if not driver.is_pymysql:
+        return []
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        installed = f"mysqlclient {version('mysqlclient')} is installed"
+    except PackageNotFoundError:
+        hint = (
+            "Run: pip install 'django-tidb-core[mysqlclient]'. It is compiled on "
+            "installation, which takes a C compiler and MySQL's client library."
+        )
+    else:
+        hint = (
+            f"{installed}, but cannot be imported: {driver.import_error}."
+            if driver.import_error
+            else f"{installed}, but the project calls pymysql.install_as_MySQLdb(): "
+            "leave that out."
+        )
+    return [
+        Info(
+            f"The driver is {driver}. Beside mysqlclient it takes "
+            f"{TUPLES_TIMES} times as long to read many rows, "
+            f"{OBJECTS_TIMES} times if they become objects of models, and "
+            f"{GET_TIMES} times for a get().",
+            hint=f"{hint} Or add 'tidb.I002' to SILENCED_SYSTEM_CHECKS.",
+            id="tidb.I002",
+        )
+    ]

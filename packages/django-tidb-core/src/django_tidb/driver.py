@@ -2,29 +2,67 @@
 
 from __future__ import annotations
 
-import importlib.util
+import functools
+import sys
+from dataclasses import dataclass
 
 from django.core.exceptions import ImproperlyConfigured
 
-__all__ = ["ensure_driver"]
+__all__ = ["Driver", "ensure_driver"]
 
 
-def ensure_driver() -> None:
+@dataclass(frozen=True)
+class Driver:
+    """The driver that this process uses."""
+
+    #: "mysqlclient" or "PyMySQL".
+    name: str
+    version: str
+    #: The error with which the import of mysqlclient ended.
+    import_error: str = ""
+
+    @property
+    def is_pymysql(self) -> bool:
+        return self.name == "PyMySQL"
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+@functools.cache
+def ensure_driver() -> Driver:
     """
-    Make ``import MySQLdb`` work: with mysqlclient wherever it is installed,
-    else with PyMySQL under that name.
+    Make ``import MySQLdb`` work: with mysqlclient wherever it can be imported,
+    else with PyMySQL under that name. Return the one that it is.
 
     The choice holds for the whole process. Raises ``ImproperlyConfigured`` if
-    neither is installed.
+    neither can be imported.
     """
-    if importlib.util.find_spec("MySQLdb"):
-        return
+    import_error = ""
     try:
-        import pymysql
+        import MySQLdb
     except ImportError as error:
-        raise ImproperlyConfigured(
-            "django_tidb needs a driver. Install mysqlclient (recommended, is "
-            'compiled on installation): pip install "django-tidb-core[mysqlclient]"; '
-            'or PyMySQL (pure Python): pip install "django-tidb-core[pymysql]".'
-        ) from error
-    pymysql.install_as_MySQLdb()
+        import_error = str(error)
+        _forget("MySQLdb")
+        try:
+            import pymysql
+        except ImportError:
+            raise ImproperlyConfigured(
+                "django_tidb needs a driver, and neither mysqlclient nor PyMySQL can "
+                f"be imported: {error}. PyMySQL (pure Python) comes with "
+                "django-tidb-core; mysqlclient (faster, is compiled on installation) "
+                'with: pip install "django-tidb-core[mysqlclient]".'
+            ) from error
+        pymysql.install_as_MySQLdb()
+        MySQLdb = pymysql
+    # The project may have called install_as_MySQLdb() itself.
+    if MySQLdb.__name__ == "pymysql":
+        # The attribute __version__ is the one of mysqlclient that Django wants.
+        return Driver("PyMySQL", MySQLdb.VERSION_STRING, import_error)
+    return Driver("mysqlclient", ".".join(map(str, MySQLdb.version_info[:3])))
+
+
+def _forget(package: str) -> None:
+    """Drop the submodules that a failed import of `package` has left loaded."""
+    for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
+        del sys.modules[name]

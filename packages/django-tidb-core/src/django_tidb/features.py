@@ -7,12 +7,33 @@ and its link, or has both here.
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db.backends.mysql.features import (
     DatabaseFeatures as MySQLDatabaseFeatures,
 )
 from django.utils.functional import cached_property
 
 from .known_issues import KNOWN_ISSUES
+from .version import TiDBVersion
+
+#: What a server is taken for as long as nobody has connected to it.
+PRESUMED_VERSION = TiDBVersion((8, 5, 0))
+
+
+class needs_no_connection(cached_property):
+    """
+    A flag that can be read before there is a connection. It then describes
+    ``PRESUMED_VERSION``, and is not kept until the server's version is known.
+
+    Each flag that is a constant of Django's MySQL backend is one: libraries
+    read them while they are imported, when the database need not even exist.
+    """
+
+    def __get__(self, features: Any, cls: Any = None) -> Any:
+        if features is None or features.connection.known_tidb_version:
+            return super().__get__(features, cls)
+        return self.func(features)
 
 
 def works(issue_id: str) -> cached_property:
@@ -23,21 +44,34 @@ def works(issue_id: str) -> cached_property:
     )
 
 
+def presumed_to_work(issue_id: str) -> needs_no_connection:
+    """Return a flag like that of ``works()`` that needs no connection."""
+    issue = KNOWN_ISSUES[issue_id]
+    return needs_no_connection(
+        lambda features: not issue.affects(features.presumed_version)
+    )
+
+
 class DatabaseFeatures(MySQLDatabaseFeatures):
     # The oldest release that is tested; 5.0 brought clustered primary keys.
     # https://docs.pingcap.com/tidb/stable/clustered-indexes
     minimum_database_version = (5, 0)
 
+    @property
+    def presumed_version(self) -> TiDBVersion:
+        """The server's version, or ``PRESUMED_VERSION`` until it is known."""
+        return self.connection.known_tidb_version or PRESUMED_VERSION
+
     # -- Transactions and locks
 
-    uses_savepoints = works("savepoint")
-    can_release_savepoints = works("savepoint")
+    uses_savepoints = presumed_to_work("savepoint")
+    can_release_savepoints = presumed_to_work("savepoint")
     # Django reads this flag for one purpose: whether a TestCase may wrap its
     # tests in nested transactions, which takes savepoints.
     # https://code.djangoproject.com/ticket/28263
     supports_transactions = works("savepoint")
     has_select_for_update_of = works("lock-of")
-    has_select_for_update_skip_locked = works("skip-locked")
+    has_select_for_update_skip_locked = presumed_to_work("skip-locked")
 
     # -- Connections
 
@@ -55,16 +89,19 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
         variables = self.connection.tidb_variables
         return variables.get("tidb_enable_fast_create_table") == "ON"
 
-    can_create_inline_fk = works("add-column-foreign-key")
-    supports_foreign_keys = works("foreign-key")
+    can_create_inline_fk = presumed_to_work("add-column-foreign-key")
+    supports_foreign_keys = presumed_to_work("foreign-key")
     can_introspect_foreign_keys = works("foreign-key")
-    indexes_foreign_keys = works("foreign-key")
+    indexes_foreign_keys = presumed_to_work("foreign-key")
 
     # The variable that switches them can change: each schema editor looks again.
-    @cached_property
+    @needs_no_connection
     def supports_table_check_constraints(self) -> bool:
+        connection = self.connection
+        # Off is what the variable is unless somebody has switched it on.
+        variables = connection.known_tidb_version and connection.tidb_variables
         return not KNOWN_ISSUES["check-constraint"].affects(
-            self.connection.tidb_version, self.connection.tidb_variables
+            self.presumed_version, variables
         )
 
     @property
@@ -75,7 +112,7 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
     def can_introspect_check_constraints(self) -> bool:
         # Before, there are none.
         # https://docs.pingcap.com/tidb/stable/constraints#check
-        return self.connection.tidb_version >= (7, 2)
+        return self.presumed_version >= (7, 2)
 
     # Which expressions, says defaults.py; without the flag not even Now() may
     # be one.
@@ -111,7 +148,7 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
 
     create_test_procedure_with_int_param_sql = None
     create_test_procedure_without_params_sql = None
-    has_native_uuid_field = works("uuid-type")
+    has_native_uuid_field = presumed_to_work("uuid-type")
 
     # utf8mb4_esperanto_ci and utf8mb4_swedish_ci, which Django's tests use,
     # do not exist:

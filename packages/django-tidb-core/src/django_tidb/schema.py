@@ -38,6 +38,8 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # The SQL depends on the server, so no feature flag may presume a version.
+        _ = self.connection.tidb_version
         # The model whose CREATE TABLE is being written.
         self._model: type[Model] | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import ssl
 from collections.abc import Mapping
@@ -10,7 +11,12 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-__all__ = ["CONNECTION_ERROR", "ENCRYPTED_MODES", "with_tls_options"]
+__all__ = [
+    "CONNECTION_ERROR",
+    "ENCRYPTED_MODES",
+    "connect_with_pymysql",
+    "with_tls_options",
+]
 
 #: The client libraries' number for a failure of TLS.
 CONNECTION_ERROR = 2026
@@ -19,6 +25,7 @@ ENCRYPTED_MODES = ("REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
 MODES = ("DISABLED", "PREFERRED", *ENCRYPTED_MODES)
 
 _KEYS = ("ca", "capath", "cert", "key", "cipher")
+_FILES = ("ca", "cert", "key")
 
 
 def _ssl_files(files: Mapping[str, Any], option: str) -> dict[str, Any]:
@@ -32,7 +39,7 @@ def _ssl_files(files: Mapping[str, Any], option: str) -> dict[str, Any]:
         key: os.fspath(value) if isinstance(value, os.PathLike) else value
         for key, value in files.items()
     }
-    for key in ("ca", "cert", "key"):
+    for key in _FILES:
         if path := files.get(key):
             try:
                 Path(path).open("rb").close()
@@ -55,20 +62,67 @@ def _pymysql_ssl(mode: str, files: Mapping[str, str]) -> dict[str, Any]:
     if mode == "PREFERRED":
         # What it does if it is told nothing; with certificates it insists.
         return {}
-    ca, capath = files.get("ca"), files.get("capath")
+    # A file that has been replaced, as certificates are, has another time.
+    times = [Path(files[key]).stat().st_mtime_ns for key in _FILES if files.get(key)]
+    values = (files.get(key) or None for key in _KEYS)
     # A context, because PyMySQL never looks at the host name without a CA.
-    context = ssl.create_default_context(cafile=ca, capath=capath)
-    context.check_hostname = mode == "VERIFY_IDENTITY"
+    return {"ssl": _context(mode, *values, tuple(times))}
+
+
+@functools.lru_cache
+def _context(
+    mode: str,
+    ca: str | None,
+    capath: str | None,
+    cert: str | None,
+    key: str | None,
+    cipher: str | None,
+    times: tuple[int, ...],
+) -> ssl.SSLContext:
+    """
+    Return what Python's ssl needs to know. Connections share it: reading the
+    CAs of a system takes longer than anything else in a connection.
+    """
     if mode == "REQUIRED" and not (ca or capath):
-        context.verify_mode = ssl.CERT_NONE
-    # Python 3.13 asks for extensions that many a private CA leaves out, and
-    # that mysqlclient does without.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if files.get("cert"):
-        context.load_cert_chain(files["cert"], files.get("key"))
-    if files.get("cipher"):
-        context.set_ciphers(files["cipher"])
-    return {"ssl": context}
+        context = _unverified_context()
+    else:
+        context = ssl.create_default_context(cafile=ca, capath=capath)
+        context.check_hostname = mode == "VERIFY_IDENTITY"
+        # Python 3.13 asks for extensions that many a private CA leaves out, and
+        # that mysqlclient does without.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if cert:
+        context.load_cert_chain(cert, key)
+    if cipher:
+        context.set_ciphers(cipher)
+    return context
+
+
+def _unverified_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@functools.cache
+def _pymysql_connection_class() -> Any:
+    import pymysql
+
+    class Connection(pymysql.connections.Connection):
+        def _create_ssl_ctx(self, options: Any) -> ssl.SSLContext:
+            # Without options PyMySQL takes TLS if the server has it, and
+            # verifies nothing, but reads the CAs of the system.
+            if not options:
+                return _unverified_context()
+            return super()._create_ssl_ctx(options)
+
+    return Connection
+
+
+def connect_with_pymysql(params: dict[str, Any]) -> Any:
+    """Return a new connection of PyMySQL with the parameters `params`."""
+    return _pymysql_connection_class()(**params)
 
 
 def with_tls_options(

@@ -11,7 +11,7 @@ from django.db.backends.mysql.validation import (
 )
 from django.db.models import CharField, Field, Model
 
-from .checks import check_old_distribution, check_search_backends
+from .checks import check_driver, check_old_distribution, check_search_backends
 from .defaults import default_sql, has_db_default
 from .known_issues import KNOWN_ISSUES, concerned
 from .plugins import get_plugins
@@ -31,6 +31,7 @@ class DatabaseValidation(MySQLDatabaseValidation):
         # The app has the checks that belong to the project, once.
         if not apps.is_installed("django_tidb"):
             issues.extend(check_old_distribution())
+            issues.extend(check_driver(databases=[self.connection.alias]))
             if self.connection.alias == DEFAULT_DB_ALIAS:
                 issues.extend(check_search_backends())
         # A mirror would only repeat what its original says.

@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error, connections
 
 from django_tidb import is_tidb
+from django_tidb.driver import ensure_driver
 from django_tidb.known_issues import affecting, concerned
 from django_tidb.plugins import GROUP, get_plugins
 
@@ -61,6 +62,7 @@ class Command(BaseCommand):
             raise CommandError("No database has the ENGINE 'django_tidb'.")
         report = {
             "packages": self._packages(),
+            "driver": self._driver(),
             "plugins": self._plugins(),
             "databases": {alias: self._database(alias) for alias in aliases},
         }
@@ -70,18 +72,22 @@ class Command(BaseCommand):
             self._print(report)
 
     def _packages(self) -> dict[str, str]:
-        packages = {
+        return {
             "Python": platform.python_version(),
             "Django": django.get_version(),
             "django-tidb-core": version("django-tidb-core"),
         }
+
+    def _driver(self) -> dict[str, str]:
         import MySQLdb
 
-        if MySQLdb.__name__ == "pymysql":
-            packages["PyMySQL"] = version("pymysql")
-        else:
-            packages["mysqlclient"] = version("mysqlclient")
-        return packages
+        driver = ensure_driver()
+        return {
+            "name": driver.name,
+            "version": driver.version,
+            # mysqlclient's, which decides what TLS it has.
+            "client_library": "" if driver.is_pymysql else MySQLdb.get_client_info(),
+        }
 
     def _plugins(self) -> list[dict[str, Any]]:
         # Raises if one is broken.
@@ -135,6 +141,12 @@ class Command(BaseCommand):
         }
         for name, number in (report["packages"] | plugins).items():
             self.stdout.write(f"{name} {number}")
+        driver = report["driver"]
+        library = driver["client_library"]
+        self.stdout.write(
+            f"Driver: {driver['name']} {driver['version']}"
+            + (f", client library {library}" if library else "")
+        )
         for alias, database in report["databases"].items():
             about = ", ".join(filter(None, (database["edition"], database["store"])))
             title = f"{alias}: TiDB {database['version']} ({about})"
