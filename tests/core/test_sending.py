@@ -351,7 +351,8 @@ def test_an_error_names_operations_and_migration(no_tables):
     assert number == 1061
     # The server's own words come first, and differ between versions.
     assert re.search(
-        r"^(?i:duplicate key name) '?one'? \[CREATE TABLE `core_bowl`: Create model Bowl \(core\.0001_initial\); "
+        r"^(?i:duplicate key name) '?one'? "
+        r"\[CREATE TABLE `core_bowl`: Create model Bowl \(core\.0001_initial\); "
         r"Create index one on field\(s\) id of model Bowl \(core\.0001_initial\)\]$",
         message,
     )
