@@ -282,7 +282,9 @@ def test_an_error_that_a_field_suppresses(no_tables, monkeypatch):
             cursor.execute("SELECT COUNT(*) FROM core_bowl")
 
     monkeypatch.setattr(Asking, "ask", ask, raising=False)
-    with pytest.raises(OperationalError, match=r"Duplicate key name.*Create index one"):
+    with pytest.raises(
+        OperationalError, match=r"(?i)duplicate key name.*Create index one"
+    ):
         apply(
             create("Bowl"),
             index("one"),
@@ -347,8 +349,9 @@ def test_an_error_names_operations_and_migration(no_tables):
         apply(create("Spoon"), create("Bowl"), index("one"), index("one"))
     number, message = caught.value.args
     assert number == 1061
-    assert message.startswith("Duplicate key name 'one'")
+    # The server's own words come first, and differ between versions.
     assert re.search(
+        r"^(?i:duplicate key name) '?one'? "
         r"\[CREATE TABLE `core_bowl`: Create model Bowl \(core\.0001_initial\); "
         r"Create index one on field\(s\) id of model Bowl \(core\.0001_initial\)\]$",
         message,
@@ -376,7 +379,7 @@ def test_a_migration_is_recorded_after_all_has_been_sent(no_tables, monkeypatch)
         migration.operations = list(operations)
         executor.apply_migration(ProjectState(), migration)
 
-    with pytest.raises(OperationalError, match="Duplicate key name"):
+    with pytest.raises(OperationalError, match=r"(?i)duplicate key name"):
         run(create("Bowl"), index("one"), index("one"))
     assert not recorded()
     monkeypatch.setattr(
