@@ -58,9 +58,12 @@ class CursorWrapper(MySQLCursorWrapper):
         self.database = database
 
     def execute(self, query: Any, args: Any = None) -> Any:
-        # Of most other statements no more than the first letter is looked at; bytes
-        # have none of these.
-        if query[:1] in _BEGINNINGS and DDL.match(query):
+        # Of most other statements nothing but the first letter is looked at.
+        if (
+            isinstance(query, str)
+            and query[:1] in _BEGINNINGS
+            and DDL.match(query) is not None
+        ):
             return self._execute_ddl(query, args)
         try:
             return super().execute(query, args)
@@ -98,8 +101,7 @@ class CursorWrapper(MySQLCursorWrapper):
             warnings.warn(
                 "TiDB has no full-text search and did not create the FULLTEXT index. "
                 "Dropping the index will fail, unless OPTIONS['skip_fulltext_indexes'] "
-                f"is True, which leaves both statements out: "
-                f"{_line(query)}",
+                f"is True, which leaves both statements out: {_line(query)}",
                 stacklevel=2,
             )
         return result
@@ -110,13 +112,13 @@ class CursorWrapper(MySQLCursorWrapper):
         all else that the statement does has been done without them.
         """
         escapes = self._escapes(query)
-        if error.args[0] == _NO_INDEX_TO_DROP:
+        if error.args[:1] == (_NO_INDEX_TO_DROP,):
             without = drop_if_exists(query, escapes)
             if without is None:
                 return False
             super().execute(without, args)
             missing = self._server_warnings(query, _NO_INDEX_TO_DROP)
-        elif error.args[0] == _NO_INDEX and renames_index(query, escapes):
+        elif error.args[:1] == (_NO_INDEX,) and renames_index(query, escapes):
             missing = [error.args[1]]
         else:
             return False
@@ -139,10 +141,10 @@ class CursorWrapper(MySQLCursorWrapper):
 
     def _explain(self, error: Exception, query: Any) -> None:
         """Raise an error that names full-text search if that is what it is about."""
-        if not isinstance(query, str):
+        if not (isinstance(query, str) and len(error.args) == 2):
             return
-        code, message = error.args[0], str(error.args[-1])
-        if (code == _UNKNOWN and "MatchAgainst" in message) or (
+        code, message = error.args
+        if (code == _UNKNOWN and "MatchAgainst" in str(message)) or (
             code == _SYNTAX and has_match(query)
         ):
             text = (

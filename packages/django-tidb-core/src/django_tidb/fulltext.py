@@ -289,6 +289,8 @@ def renames_index(sql: str, escapes: bool = True) -> bool:
 
 def has_match(sql: str) -> bool:
     """Return whether a statement has MATCH (...) AGAINST (...) in it."""
+    if "against" not in sql.lower():
+        return False
     try:
         tokens = _tokens(sql, escapes=True)
         return any(

@@ -207,7 +207,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         if self._becomes_clause(sql, params):
             return
         if self.collect_sql:
-            sql = self._without_fulltext(sql)
+            sql, params = self._without_fulltext(sql, params)
             if not sql:
                 return
         self._gathering.send()
@@ -254,17 +254,23 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
             and not KNOWN_ISSUES["alter-several"].affects(self.connection.tidb_version)
         )
 
-    def _without_fulltext(self, sql: Any) -> Any:
+    def _without_fulltext(self, sql: Any, params: Any) -> tuple[Any, Any]:
         """
-        Return a statement as the cursor will send it under the option
-        ``skip_fulltext_indexes``, and collect comments about the rest.
+        Return a statement and its parameters as the cursor will send it under the
+        option ``skip_fulltext_indexes``, and collect comments about the rest.
         """
         if not self.connection.tidb_options.get("skip_fulltext_indexes"):
-            return sql
-        rest, left_out = without_fulltext(str(sql))
+            return sql, params
+        text = str(sql)
+        if params:
+            with self._literal_sql():
+                text %= tuple(map(self.quote_value, params))
+        rest, left_out = without_fulltext(text)
+        if not left_out:
+            return sql, params
         for line in "\n".join(left_out).splitlines():
             self.collected_sql.append(f"-- Left out: {line}")
-        return rest if left_out else sql
+        return rest, None if params else params
 
     def _send_prerequisites(self, sql: Any) -> None:
         if isinstance(sql, IndexStatement):
