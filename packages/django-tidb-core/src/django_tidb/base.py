@@ -50,7 +50,7 @@ _VARIABLES = (
 )
 
 # What OPTIONS may hold beside the driver's options.
-_OPTIONS = ("drop_unsupported_db_defaults", "rebuild_tables")
+_OPTIONS = ("drop_unsupported_db_defaults", "rebuild_tables", "skip_locked")
 
 # What servers other than TiDB answer to tidb_version(): no database selected
 # (MySQL), no such function, no right to execute it (MariaDB).
@@ -174,6 +174,12 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
             raise ImproperlyConfigured(
                 f"{where}['drop_unsupported_db_defaults'] is {drop!r}; it must be True "
                 "or False."
+            )
+        skip_locked = options.get("skip_locked", "wait")
+        if skip_locked != "wait":
+            raise ImproperlyConfigured(
+                f"{where}['skip_locked'] is {skip_locked!r}; it must be 'wait' or left "
+                "out."
             )
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
