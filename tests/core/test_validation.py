@@ -30,6 +30,19 @@ def test_enforced_constraints(monkeypatch):
     assert messages("tidb.W002") == []
 
 
+def test_skip_locked(monkeypatch):
+    assert messages("tidb.W005") == []
+    apps = {"core", "another"}
+    monkeypatch.setattr("django_tidb.validation._SKIP_LOCKED_APPS", apps)
+    (warning,) = messages("tidb.W005")
+    assert warning.level == checks.WARNING
+    assert "The app 'tests.core', whose tables are in the database 'def" in warning.msg
+    assert "DATABASES['default']['OPTIONS']['skip_locked'] = 'wait'" in warning.hint
+    options = connections["default"].settings_dict["OPTIONS"]
+    monkeypatch.setitem(options, "skip_locked", "wait")
+    assert messages("tidb.W005") == []
+
+
 def test_collation():
     (info,) = messages("tidb.I001")
     assert info.level == checks.INFO

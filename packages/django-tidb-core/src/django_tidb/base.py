@@ -53,7 +53,12 @@ _VARIABLES = (
 )
 
 # Options of this backend in OPTIONS, beside the driver's.
-_OPTIONS = ("drop_unsupported_db_defaults", "rebuild_tables", "skip_fulltext_indexes")
+_OPTIONS = (
+    "drop_unsupported_db_defaults",
+    "rebuild_tables",
+    "skip_fulltext_indexes",
+    "skip_locked",
+)
 
 # The errors of servers other than TiDB for tidb_version(): no database
 # selected (MySQL), no such function, no right to execute it (MariaDB).
@@ -174,6 +179,12 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
                 raise ImproperlyConfigured(
                     f"{where}[{name!r}] is {value!r}; it must be True or False."
                 )
+        skip_locked = options.get("skip_locked", "wait")
+        if skip_locked != "wait":
+            raise ImproperlyConfigured(
+                f"{where}['skip_locked'] is {skip_locked!r}; it must be 'wait' or left "
+                "out."
+            )
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """

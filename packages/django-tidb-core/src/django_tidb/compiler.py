@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.core.exceptions import FieldError
+from django.db import NotSupportedError
 from django.db.backends.mysql import compiler as mysql
 from django.db.models import Subquery, expressions
 from django.db.models.expressions import RawSQL, Ref
@@ -20,6 +21,7 @@ from django.db.models.sql import AND, OR, Query
 from django.db.models.sql.where import WhereNode
 
 from .defaults import has_db_default, is_left_out
+from .known_issues import KNOWN_ISSUES
 from .plugins import get_plugins, loading_fixtures
 
 # Django has it from 5.2.
@@ -60,8 +62,46 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
     https://github.com/pingcap/tidb/issues/56532
     """
 
+    query: Any
     having: Any
     select: list[Any]
+
+    def as_sql(
+        self, with_limits: bool = True, with_col_aliases: bool = False
+    ) -> tuple[str, Any]:
+        query = self.query
+        if (
+            query.select_for_update
+            and query.select_for_update_skip_locked
+            and not self.connection.features.has_select_for_update_skip_locked
+        ):
+            self._replace_skip_locked()
+        sql, params = super().as_sql(with_limits, with_col_aliases)
+        # Django leaves out what a subquery selects in addition, but not what a
+        # query of a union does.
+        if with_col_aliases and self.has_extra_select and not self.query.subquery:
+            names = (self.connection.ops.quote_name(name) for _, _, name in self.select)
+            sql = f"SELECT {', '.join(names)} FROM ({sql}) subquery"
+        return sql, params
+
+    def _replace_skip_locked(self) -> None:
+        """
+        Leave SKIP LOCKED out of the query if ``OPTIONS["skip_locked"]`` is
+        "wait"; raise ``NotSupportedError`` if it is not.
+        """
+        if self.connection.tidb_options.get("skip_locked") != "wait":
+            issue = KNOWN_ISSUES["skip-locked"]
+            # Django's sentence, and what it does not say.
+            raise NotSupportedError(
+                "SKIP LOCKED is not supported on this database backend. On TiDB "
+                f"{issue.summary} {issue.link} With DATABASES"
+                f"[{self.connection.alias!r}]['OPTIONS']['skip_locked'] = 'wait', "
+                "select_for_update(skip_locked=True) waits for rows that others have "
+                "locked, as select_for_update() does."
+            )
+        # The query may be compiled for another database too.
+        self.query = self.query.clone()
+        self.query.select_for_update_skip_locked = False
 
     def pre_sql_setup(self, with_col_aliases: bool = False) -> tuple[Any, Any, Any]:
         extra_select, order_by, group_by = super().pre_sql_setup(
@@ -88,17 +128,6 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
         if columns:
             group_by = self._with_expressions(columns, group_by)
         return extra_select, order_by, group_by
-
-    def as_sql(
-        self, with_limits: bool = True, with_col_aliases: bool = False
-    ) -> tuple[str, Any]:
-        sql, params = super().as_sql(with_limits, with_col_aliases)
-        # Django leaves out what a subquery selects in addition, but not what a
-        # query of a union does.
-        if with_col_aliases and self.has_extra_select and not self.query.subquery:
-            names = (self.connection.ops.quote_name(name) for _, _, name in self.select)
-            sql = f"SELECT {', '.join(names)} FROM ({sql}) subquery"
-        return sql, params
 
     def _with_order_names(
         self, extra_select: list[Any], order_by: list[Any]

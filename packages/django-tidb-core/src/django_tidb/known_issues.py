@@ -147,7 +147,8 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
         "skip-locked",
         "FOR UPDATE SKIP LOCKED is accepted, but locks no row and skips none.",
         f"{_ISSUES}/69720",
-        "select_for_update(skip_locked=True) raises NotSupportedError.",
+        "select_for_update(skip_locked=True) raises NotSupportedError, or waits if "
+        "OPTIONS['skip_locked'] is 'wait'.",
     ),
     KnownIssue(
         "lock-of",

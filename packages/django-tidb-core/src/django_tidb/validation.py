@@ -19,6 +19,10 @@ from .plugins import get_plugins
 # How many fields a message names; apps of others may have dozens.
 _SHOWN = 5
 
+#: Labels of apps that call select_for_update(skip_locked=True): django-tasks-db, and
+#: the app of django-tasks that it was before.
+_SKIP_LOCKED_APPS = {"django_tasks_database"}
+
 
 class DatabaseValidation(MySQLDatabaseValidation):
     """
@@ -36,6 +40,7 @@ class DatabaseValidation(MySQLDatabaseValidation):
                 issues.extend(check_search_backends())
         # A mirror would only repeat what its original says.
         if not self.connection.settings_dict["TEST"].get("MIRROR"):
+            issues.extend(self._check_skip_locked())
             issues.extend(self._check_ignored_constraints())
             issues.extend(self._check_collation())
             for plugin in get_plugins():
@@ -73,6 +78,29 @@ class DatabaseValidation(MySQLDatabaseValidation):
             if model._meta.managed
             and router.allow_migrate_model(self.connection.alias, model)
         ]
+
+    def _check_skip_locked(self) -> Iterable[CheckMessage]:
+        connection = self.connection
+        if (
+            connection.features.has_select_for_update_skip_locked
+            or "skip_locked" in connection.tidb_options
+        ):
+            return
+        found = _SKIP_LOCKED_APPS & {model._meta.app_label for model in self.models()}
+        for label in sorted(found):
+            app = apps.get_app_config(label)
+            yield Warning(
+                f"The app {app.name!r}, whose tables are in the database "
+                f"{connection.alias!r}, takes tasks with select_for_update("
+                "skip_locked=True), which raises NotSupportedError on TiDB: "
+                f"{KNOWN_ISSUES['skip-locked'].link}",
+                hint=(
+                    f"With DATABASES[{connection.alias!r}]['OPTIONS']['skip_locked'] = "
+                    "'wait' its workers wait for each other while they take a task, "
+                    "and run the tasks side by side."
+                ),
+                id="tidb.W005",
+            )
 
     def _check_ignored_constraints(self) -> Iterable[CheckMessage]:
         if self.connection.features.supports_table_check_constraints:
