@@ -23,6 +23,7 @@ from django.db.backends.mysql.base import (  # noqa: E402
     DatabaseWrapper as MySQLDatabaseWrapper,
 )
 
+from .client import DatabaseClient  # noqa: E402
 from .creation import DatabaseCreation  # noqa: E402
 from .features import DatabaseFeatures  # noqa: E402
 from .introspection import DatabaseIntrospection  # noqa: E402
@@ -105,6 +106,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         "iendswith": "LIKE LOWER(CONCAT('%%', {}))",
     }
 
+    client_class = DatabaseClient
     creation_class = DatabaseCreation
     SchemaEditorClass = DatabaseSchemaEditor
     features_class = DatabaseFeatures
