@@ -7,12 +7,15 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import socket
 import ssl
+import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from importlib.machinery import PathFinder
 from pathlib import Path
+from subprocess import CalledProcessError
 from unittest import mock
 
 import pytest
@@ -456,3 +459,89 @@ def test_unknown_cipher(driver):
     asked = {"ssl_mode": "REQUIRED", "ssl": {"cipher": "rot13"}}
     with pytest.raises(ImproperlyConfigured, match=r"'rot13'.*No cipher"):
         driver.call(driver_options, asked)
+
+
+# The client that dbshell starts; test_client.py has what MySQL's is told
+
+
+@pytest.fixture
+def shell(capfd, django_db_blocker):
+    """A function that asks dbshell for the cipher that it uses; "" is plain text."""
+    for name in ("mysql", "mariadb"):
+        if shutil.which(name):
+            break
+    else:
+        pytest.skip("Neither MySQL's client nor MariaDB's is installed here.")
+
+    def shell(server, options, **settings):
+        connection = open_connection(server.port, options, NAME="", **settings)
+        statement = "SHOW STATUS LIKE 'Ssl_cipher'"
+        capfd.readouterr()
+        connection.client.runshell(["--batch", "-N", f"--execute={statement}"])
+        assert connection.connection is None
+        return capfd.readouterr().out.split("\t")[1].strip()
+
+    # The servers are others than the test database's.
+    with django_db_blocker.unblock():
+        yield shell
+
+
+def test_shell(shell, server, plain_server, ca):
+    assert shell(server, {"ssl_mode": "DISABLED", "ssl": {"ca": ca}}) == ""
+    assert shell(server, {"ssl_mode": "PREFERRED"})
+    assert shell(plain_server, {"ssl_mode": "PREFERRED"}) == ""
+    assert shell(server, {"ssl_mode": "REQUIRED"})
+    assert shell(server, options("REQUIRED", ca))
+    assert shell(server, options("VERIFY_IDENTITY", ca))
+
+
+@pytest.mark.parametrize("mode", ["REQUIRED", *VERIFY])
+def test_shell_never_goes_on_in_plain_text(shell, plain_server, ca, mode):
+    for asked in ({"ssl_mode": mode}, options(mode, ca)):
+        with pytest.raises((OperationalError, CalledProcessError)):
+            shell(plain_server, asked)
+
+
+@pytest.mark.parametrize("mode", VERIFY)
+def test_shell_with_a_wrong_ca(shell, server, other_ca, mode):
+    with pytest.raises(CalledProcessError):
+        shell(server, options(mode, other_ca))
+    # Those of the system count, or none does.
+    with pytest.raises(CalledProcessError):
+        shell(server, {"ssl_mode": mode})
+
+
+def test_shell_with_a_wrong_host(shell, server, ca):
+    with pytest.raises(CalledProcessError):
+        shell(server, options("VERIFY_IDENTITY", ca), HOST=OTHER_HOST)
+
+
+def test_shell_with_capath(shell, server, ca, other_ca, tmp_path):
+    for path, folder in ((ca, tmp_path / "right"), (other_ca, tmp_path / "wrong")):
+        folder.mkdir()
+        shutil.copy(path, folder)
+        subprocess.run(["openssl", "rehash", folder], check=True)
+    asked = {"ssl_mode": "VERIFY_IDENTITY", "ssl": {"capath": tmp_path / "right"}}
+    assert shell(server, asked)
+    asked["ssl"]["capath"] = tmp_path / "wrong"
+    with pytest.raises(CalledProcessError):
+        shell(server, asked)
+
+
+def test_shell_with_a_cipher(shell, server):
+    # With TLS 1.3 it has no effect on those of that version.
+    with pytest.raises(CalledProcessError):
+        shell(server, {"ssl_mode": "PREFERRED", "ssl": {"cipher": "rot13"}})
+
+
+def test_shell_with_a_client_certificate(shell, server, authority, ca, tmp_path):
+    root = options("VERIFY_IDENTITY", ca)
+    ask("CREATE USER with_certificate_shell REQUIRE X509", server.port, root)
+    certificate = authority.issue_cert("client@example.com")
+    files = {"ca": ca, "cert": tmp_path / "cert.pem", "key": tmp_path / "key.pem"}
+    certificate.cert_chain_pems[0].write_to_path(files["cert"])
+    certificate.private_key_pem.write_to_path(files["key"])
+    asked = {"ssl_mode": "VERIFY_IDENTITY", "ssl": files}
+    assert shell(server, asked, USER="with_certificate_shell")
+    with pytest.raises(CalledProcessError):
+        shell(server, root, USER="with_certificate_shell")

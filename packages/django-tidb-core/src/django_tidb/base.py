@@ -25,6 +25,7 @@ from django.db.backends.mysql.base import (  # noqa: E402
 )
 
 from . import compat  # noqa: E402
+from .client import DatabaseClient  # noqa: E402
 from .creation import DatabaseCreation  # noqa: E402
 from .cursor import CursorWrapper  # noqa: E402
 from .features import DatabaseFeatures  # noqa: E402
@@ -113,6 +114,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         "iendswith": "LIKE LOWER(CONCAT('%%', {}))",
     }
 
+    client_class = DatabaseClient
     creation_class = DatabaseCreation
     SchemaEditorClass = DatabaseSchemaEditor
     features_class = DatabaseFeatures

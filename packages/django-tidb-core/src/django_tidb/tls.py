@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 __all__ = [
     "CONNECTION_ERROR",
     "ENCRYPTED_MODES",
+    "asked_of_client",
     "connect_with_pymysql",
     "with_tls_options",
 ]
@@ -125,6 +126,34 @@ def connect_with_pymysql(params: dict[str, Any]) -> Any:
     return _pymysql_connection_class()(**params)
 
 
+def _mode(options: Mapping[str, Any], option: str) -> str:
+    mode: str = options["ssl_mode"]
+    if mode not in MODES:
+        raise ImproperlyConfigured(
+            f"{option}['ssl_mode'] is {mode!r}; it must be one of "
+            f"{', '.join(map(repr, MODES))}."
+        )
+    return mode
+
+
+def _beside_mode(options: Mapping[str, Any], option: str) -> Mapping[str, Any]:
+    """
+    Return what ``ssl`` has beside ``ssl_mode``. Raises
+    ``ImproperlyConfigured`` if it is not what mysqlclient has names for.
+    """
+    files = options.get("ssl", {})
+    own = sorted(
+        name for name in options if name.startswith("ssl_") and name != "ssl_mode"
+    )
+    if own or not isinstance(files, Mapping) or files.keys() - _KEYS:
+        raise ImproperlyConfigured(
+            f"{option} has 'ssl_mode', so what else there is for TLS must be in a "
+            f"dictionary 'ssl' with the keys {', '.join(map(repr, _KEYS))}, and not "
+            f"in {', '.join(map(repr, own)) or repr(files)}."
+        )
+    return files
+
+
 def with_tls_options(
     params: dict[str, Any], option: str, *, pymysql: bool
 ) -> dict[str, Any]:
@@ -139,24 +168,70 @@ def with_tls_options(
         params["ssl"] = _ssl_files(params["ssl"], f"{option}['ssl']")
     if "ssl_mode" not in params:
         return params
-    mode = params["ssl_mode"]
-    if mode not in MODES:
-        raise ImproperlyConfigured(
-            f"{option}['ssl_mode'] is {mode!r}; it must be one of "
-            f"{', '.join(map(repr, MODES))}."
-        )
+    mode = _mode(params, option)
     if not pymysql:
         return params
+    files = _beside_mode(params, option)
     del params["ssl_mode"]
-    files = params.pop("ssl", {})
-    own = sorted(name for name in params if name.startswith("ssl_"))
-    if own or not isinstance(files, Mapping) or files.keys() - _KEYS:
-        raise ImproperlyConfigured(
-            f"{option} has 'ssl_mode', so what else there is for TLS must be in a "
-            f"dictionary 'ssl' with the keys {', '.join(map(repr, _KEYS))}, and not "
-            f"in {', '.join(map(repr, own)) or repr(files)}."
-        )
+    params.pop("ssl", None)
     try:
         return params | _pymysql_ssl(mode, files)
     except OSError as error:
         raise ImproperlyConfigured(f"{option}['ssl'] is {files!r}: {error}.") from error
+
+
+def asked_of_client(
+    options: Mapping[str, Any], *, pymysql: bool
+) -> tuple[str | None, dict[str, Any]]:
+    """
+    Return what ``OPTIONS`` ask for in mysqlclient's terms, for a program that
+    connects in place of the driver: the ``ssl_mode``, or None if there is
+    none, and what ``ssl`` has. A driver's own options mean what they mean to it.
+
+    Raises ``ImproperlyConfigured`` if a program cannot be asked for it.
+    """
+    mode: str | None = None
+    files = options.get("ssl") or {}
+    if files is True:
+        # To mysqlclient another name of the mode.
+        options = {"ssl_mode": "REQUIRED", **options, "ssl": {}}
+    if "ssl_mode" in options:
+        mode, files = _mode(options, "OPTIONS"), _beside_mode(options, "OPTIONS")
+    elif pymysql:
+        mode, files = _asked_of_pymysql(options)
+    if not isinstance(files, Mapping) or files.get("password"):
+        what = (
+            "the password of the key for TLS"
+            if isinstance(files, Mapping)
+            else f"OPTIONS['ssl'], {files!r}"
+        )
+        raise ImproperlyConfigured(
+            f"dbshell cannot pass on {what}. It can pass on OPTIONS['ssl_mode'], and a "
+            f"dictionary OPTIONS['ssl'] with the keys {', '.join(map(repr, _KEYS))}."
+        )
+    return mode, {key: files[key] for key in _KEYS if files.get(key)}
+
+
+def _asked_of_pymysql(options: Mapping[str, Any]) -> tuple[str | None, Any]:
+    """Return what PyMySQL's own options mean, which are not mysqlclient's."""
+    if options.get("ssl_disabled"):
+        return "DISABLED", {}
+    own = {name: value for name, value in options.items() if name.startswith("ssl_")}
+    files = options.get("ssl") or {}
+    if any(own.values()):
+        files = {name.removeprefix("ssl_"): value for name, value in own.items()}
+        files["password"] = own.get("ssl_key_password")
+        files["check_hostname"] = bool(own.get("ssl_verify_identity"))
+        files["verify_mode"] = files["check_hostname"] or own.get(
+            "ssl_verify_cert", False
+        )
+    if not (files and isinstance(files, Mapping)):
+        return None, files
+    has_ca = bool(files.get("ca") or files.get("capath"))
+    verify = files.get("verify_mode")
+    if verify is None:
+        verify = has_ca
+    if str(verify).lower() in ("none", "0", "false", "no"):
+        return "REQUIRED", files
+    name = files.get("check_hostname", has_ca)
+    return "VERIFY_IDENTITY" if name else "VERIFY_CA", files

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db.backends.mysql.client import DatabaseClient as MySQLDatabaseClient
+
+from . import tls
+from .driver import ensure_driver
+
+
+class DatabaseClient(MySQLDatabaseClient):
+    """
+    What ``manage.py dbshell`` starts: MySQL's client or MariaDB's, with the TLS
+    that ``OPTIONS`` ask for.
+    """
+
+    @classmethod
+    def settings_to_cmd_args_env(
+        cls, settings_dict: dict[str, Any], parameters: Iterable[str]
+    ) -> tuple[list[str], dict[str, str] | None]:
+        """
+        Return the arguments of the client, its name among them, and its
+        environment.
+
+        Raises ``ImproperlyConfigured`` if the client cannot be asked for the
+        TLS of ``OPTIONS``.
+        """
+        options = settings_dict["OPTIONS"]
+        mode, files = _tls(options)
+        verifies = "ca" in files or "capath" in files
+        flags = _MODE_FLAGS[_client()](mode, verifies) if mode else []
+        if mode != "DISABLED":
+            flags += [f"--ssl-{key}={value}" for key, value in files.items()]
+        # Django's method passes on some of the files.
+        others = {name: value for name, value in options.items() if name != "ssl"}
+        args, env = super().settings_to_cmd_args_env(
+            {**settings_dict, "OPTIONS": others}, [*flags, *parameters]
+        )
+        return [_program(), *args[1:]], env
+
+    def runshell(self, parameters: Iterable[str]) -> None:
+        mode, _ = _tls(self.connection.settings_dict["OPTIONS"])
+        # MariaDB's client would go on in plain text with a server without TLS;
+        # the driver does not.
+        if mode == "REQUIRED" and _client() == "MariaDB":
+            self.connection.ensure_connection()
+            self.connection.close()
+        super().runshell(parameters)
+
+
+def _tls(options: dict[str, Any]) -> tuple[str | None, dict[str, str]]:
+    return tls.asked_of_client(options, pymysql=ensure_driver().is_pymysql)
+
+
+def _program() -> str:
+    """Return the name of the client; later MariaDBs have it under theirs alone."""
+    names = ("mysql", "mariadb")
+    return next(filter(shutil.which, names), MySQLDatabaseClient.executable_name)
+
+
+def _client() -> str:
+    """
+    Return whose the client is, "MySQL" or "MariaDB", for TLS is asked for in
+    different ways.
+
+    Raises ``FileNotFoundError`` if there is none, and ``ImproperlyConfigured``
+    if it is neither.
+    """
+    program = _program()
+    version = subprocess.run(  # noqa: S603
+        [program, "--version"], stdout=subprocess.PIPE, text=True, check=False
+    ).stdout
+    if "MariaDB" in version:
+        return "MariaDB"
+    # Builds of others, such as Percona's, take the same options.
+    if re.search(r"\bmysql +Ver \d", version):
+        return "MySQL"
+    raise ImproperlyConfigured(
+        "OPTIONS ask for TLS, and dbshell can ask MySQL's client and MariaDB's for it, "
+        f"but {shutil.which(program)!r} says that it is {version.strip()!r}."
+    )
+
+
+def _mysql_flags(mode: str, verifies: bool) -> list[str]:
+    return [f"--ssl-mode={mode}"]
+
+
+def _mariadb_flags(mode: str, verifies: bool) -> list[str]:
+    # https://mariadb.com/docs/server/clients-and-utilities/mariadb-client/mariadb-command-line-client
+    if mode == "DISABLED":
+        return ["--skip-ssl"]
+    if mode.startswith("VERIFY"):
+        # There is one switch for the CA and the name of the server.
+        return ["--ssl", "--ssl-verify-server-cert"]
+    if mode == "REQUIRED" and verifies:
+        return ["--ssl"]
+    # From 11.4 on it verifies unless it is told not to.
+    return ["--ssl", "--skip-ssl-verify-server-cert"]
+
+
+_MODE_FLAGS = {"MySQL": _mysql_flags, "MariaDB": _mariadb_flags}
