@@ -17,7 +17,6 @@ The options of ``class Meta`` that say how TiDB makes a table's row ids:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -98,9 +97,6 @@ def primary_key(model: type[Model], connection: BaseDatabaseWrapper) -> str:
     return "CLUSTERED" if clustered else "NONCLUSTERED"
 
 
-_QUOTED = re.compile(r"'(?:[^'\\]|''|\\.)*'")
-
-
 def read_options(connection: BaseDatabaseWrapper, table: str) -> dict[str, Any]:
     """
     Return the options that `table` has in the database, by their names in
@@ -108,19 +104,19 @@ def read_options(connection: BaseDatabaseWrapper, table: str) -> dict[str, Any]:
 
     Raises ``DatabaseError`` if there is no such table.
     """
+    # Not before there is a connection: it needs the driver.
+    from django_tidb.introspection import read_definition
+
+    definition = read_definition(connection, table, exact=False)
     with connection.cursor() as cursor:
-        cursor.execute(f"SHOW CREATE TABLE {connection.ops.quote_name(table)}")
-        create = _QUOTED.sub("", cursor.fetchone()[1])
         cursor.execute(
             "SELECT tidb_pk_type FROM information_schema.tables "
             "WHERE table_schema = DATABASE() AND LOWER(table_name) = LOWER(%s)",
             [table],
         )
         (pk_type,) = cursor.fetchone()
-    # Columns and indexes stand on lines of their own before the options.
-    options = create.rpartition("\n) ")[2]
     found: dict[str, Any] = {"tidb_clustered": pk_type == "CLUSTERED"}
     for name, (keyword, _) in NUMBERS.items():
-        if match := re.search(rf"\b{keyword}=(\d+)", options):
-            found[name] = int(match[1])
+        if value := definition.option(keyword):
+            found[name] = int(value)
     return found

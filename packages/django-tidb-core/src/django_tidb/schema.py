@@ -4,7 +4,7 @@ import copy
 import logging
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from django.db.backends.mysql.schema import (
 )
 from django.db.models import NOT_PROVIDED, Field, Model
 
+from .changes import Alteration, Change, changes_to
 from .creation import create_together
 from .defaults import (
     compiled_default,
@@ -24,9 +25,11 @@ from .defaults import (
     has_default,
     without_default,
 )
+from .definition import KeyKind, TableDefinition, TableName
+from .introspection import read_definition
 from .known_issues import KNOWN_ISSUES
 from .plugins import get_plugins
-from .rebuild import TableDefinition, interrupted, read_definition, rebuild, recover
+from .rebuild import interrupted, rebuild, recover
 
 logger = logging.getLogger("django.db.backends.schema")
 
@@ -54,8 +57,6 @@ _ADDITIONS = _TOGETHER | {
     )
 }
 
-
-_ALTER_TABLE = re.compile(r"ALTER TABLE `((?:[^`]|``)+)` (.+)", re.DOTALL)
 
 _MODIFY = re.compile(r"ALTER TABLE `(?:[^`]|``)+` MODIFY ")
 
@@ -505,22 +506,21 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
                 raise
             self._execute_refused(str(sql), params, error)
 
-    def _alter_table(self, sql: str, params: Any) -> tuple[str, str] | None:
-        """Return the table and the clauses of an ALTER TABLE."""
-        match = _ALTER_TABLE.fullmatch(sql)
-        if match is None:
-            return None
-        clauses = match[2]
+    def _alteration(self, sql: str, params: Any) -> Alteration | None:
+        """Return what a statement alters; None if that cannot be told."""
         if params is not None:
-            clauses %= tuple(map(self.quote_value, params))
-        return match[1].replace("``", "`"), clauses
+            sql %= tuple(map(self.quote_value, params))
+        try:
+            return Alteration.parse(sql)
+        except ValueError:
+            return None
 
     def _is_done(self, sql: str, params: Any) -> bool:
-        found = self._alter_table(sql, params)
+        found = self._alteration(sql, params)
         return (
             found is not None
-            and found[0] in self._finished
-            and read_definition(self.connection, found[0]).has(found[1])
+            and found.table.name in self._finished
+            and found.is_done(read_definition(self.connection, found.table))
         )
 
     @contextmanager
@@ -567,19 +567,18 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         except DatabaseError as error:
             logger.error("Not undone in %s: %s", table, error)
             return
-        for clause in before.clauses_from(now):
+        for change in changes_to(now, before):
             try:
-                super().execute(f"ALTER TABLE {self.quote_name(table)} {clause}", None)
+                super().execute(Alteration(now.name, (change,)).sql, None)
             except DatabaseError as error:
-                logger.error("Not undone in %s: %s: %s", table, clause, error)
+                logger.error("Not undone in %s: %s: %s", table, change.clause, error)
 
     def _constraint_names(self, *args: Any, **kwargs: Any) -> list[str]:
         self._secure()
         return super()._constraint_names(*args, **kwargs)
 
     def _execute_refused(self, sql: str, params: Any, error: DatabaseError) -> None:
-        found = self._alter_table(sql, params)
-        if found is None:
+        if (alteration := self._alteration(sql, params)) is None:
             raise error
         # AUTO_INCREMENT can be removed only with this variable:
         # https://docs.pingcap.com/tidb/stable/system-variables#tidb_allow_remove_auto_inc-new-in-v2118-and-v304
@@ -588,29 +587,39 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
                 super().execute(sql, params)
             return
         try:
-            rebuild(self, *found, error.args[1])
+            rebuild(self, alteration, error.args[1])
         except ValueError:
             raise error from None
 
-    def rebuild_table(self, model: type[Model], clauses: str, reason: str) -> None:
+    def rebuild_table(
+        self, model: type[Model], changes: Sequence[Change], reason: str
+    ) -> None:
         """
-        Do by a new table what ALTER TABLE with these clauses cannot, for this
-        `reason`, a sentence. For plugins, which know beforehand.
+        Make `changes` that ALTER TABLE cannot make, for this `reason`, a
+        sentence, by a new table. For plugins, which know beforehand. Changes of
+        columns and of the primary key can be made, and of the table options in
+        :data:`django_tidb.changes.ROW_ID_OPTIONS`.
 
         Raises ``NotSupportedError``, before any change, if the table has rows
-        and OPTIONS["rebuild_tables"] does not allow it.
+        and OPTIONS["rebuild_tables"] does not allow it, and ValueError if a
+        change cannot be made.
         """
         table = model._meta.db_table
+        alteration = Alteration(TableName.of(table), tuple(changes))
         if self.collect_sql:
             self.collected_sql.append(
                 f"-- The table {table} is rebuilt for what is refused otherwise:"
             )
-            self.execute(f"ALTER TABLE {self.quote_name(table)} {clauses}", None)
+            self.execute(alteration.sql, None)
             return
         with self._all_or_nothing(model):
             # An earlier rebuild may have been interrupted.
             self._secure()
-            rebuild(self, table, clauses, reason)
+            if table in self._finished and alteration.is_done(
+                read_definition(self.connection, table)
+            ):
+                return
+            rebuild(self, alteration, reason)
 
     # -- Columns
 
@@ -837,7 +846,7 @@ class DatabaseSchemaEditor(MySQLDatabaseSchemaEditor):
         # be dropped: error 3940.
         if not self.collect_sql:
             definition = read_definition(self.connection, model._meta.db_table)
-            if name not in definition.checks():
+            if definition.key(KeyKind.CHECK, name) is None:
                 return None
         return super()._delete_check_sql(model, name)
 
