@@ -15,7 +15,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from .definition import Column, Key, KeyKind, TableDefinition, TableName, quote, same
+from .definition import (
+    Column,
+    Key,
+    KeyKind,
+    TableDefinition,
+    TableName,
+    all_same,
+    quote,
+    same,
+)
 from .tokens import Reader
 
 __all__ = [
@@ -149,6 +158,10 @@ class RenameColumn(Change):
         return f"RENAME COLUMN {quote(self.name)} TO {quote(self.to)}"
 
     def apply(self, definition: TableDefinition) -> TableDefinition:
+        if same(self.name, self.to):
+            # TiDB leaves upper and lower case as they are; CHANGE does not.
+            _existing(definition, self.name)
+            return definition
         return definition.with_renamed_column(self.name, self.to)
 
     def is_done(self, definition: TableDefinition) -> bool:
@@ -232,7 +245,11 @@ class AddPrimaryKey(Change):
 
     def is_done(self, definition: TableDefinition) -> bool:
         found = definition.primary_key
-        return found is not None and _lower(found.columns) == _lower(self.key.columns)
+        return (
+            found is not None
+            and all_same(found.columns, self.key.columns)
+            and self.key.clustered in (None, found.clustered)
+        )
 
 
 @dataclass(frozen=True)
@@ -414,7 +431,13 @@ class Alteration:
 
     def is_done(self, definition: TableDefinition) -> bool:
         """Return whether all changes have been made, as far as can be told."""
-        return all(change.is_done(definition) for change in self.changes)
+        # A primary key that is added after it has been dropped is there again.
+        is_added = any(isinstance(change, AddPrimaryKey) for change in self.changes)
+        return all(
+            change.is_done(definition)
+            or (is_added and isinstance(change, DropPrimaryKey))
+            for change in self.changes
+        )
 
 
 def _read_clause(sql: str) -> Change:
@@ -504,16 +527,13 @@ def _read_option(reader: Reader) -> Change:
 
 
 def _read_create_index(reader: Reader) -> tuple[TableName, Change]:
-    kind, index_type = KeyKind.INDEX, ""
-    if reader.take("UNIQUE"):
-        kind = KeyKind.UNIQUE
-    elif not reader.sees("INDEX"):
-        index_type = f"{reader.skip().word} INDEX"
-    reader.expect("INDEX")
-    name = reader.name()
+    words = []
+    while not reader.take("INDEX"):
+        words.append(reader.skip().word)
+    name = quote(reader.name())
     reader.expect("ON")
     table = reader.table_name()
-    key = Key(kind, name, reader.parts(), None, reader.rest(), index_type)
+    key = Key.parse(" ".join([*words, "INDEX", name, reader.rest()]))
     return table, AddKey(key)
 
 
@@ -594,7 +614,3 @@ def _column_changes(
         found = renamed.get(column.name) or current.column(column.name)
         if found not in (None, column):
             yield ModifyColumn(column)
-
-
-def _lower(names: tuple[str, ...]) -> list[str]:
-    return [name.lower() for name in names]

@@ -34,6 +34,11 @@ def same(one: str, other: str) -> bool:
     return one.lower() == other.lower()
 
 
+def all_same(some: Sequence[str], others: Sequence[str]) -> bool:
+    """Return whether two lists of names are the same for TiDB."""
+    return len(some) == len(others) and all(map(same, some, others))
+
+
 # -- Columns
 
 
@@ -213,11 +218,7 @@ class Reference:
         return f"{self.table.sql} ({','.join(map(quote, self.columns))})"
 
 
-_CLUSTERING = {
-    None: "",
-    True: "/*T![clustered_index] CLUSTERED */",
-    False: "/*T![clustered_index] NONCLUSTERED */",
-}
+_CLUSTERING = {"CLUSTERED", "NONCLUSTERED"}
 
 
 @dataclass(frozen=True)
@@ -243,8 +244,11 @@ class Key:
         Return a primary key of these columns; if `clustered` is None, the
         server decides whether the rows are stored by it.
         """
-        parts = tuple(map(quote, columns))
-        return cls(KeyKind.PRIMARY, "", parts, options=_CLUSTERING[clustered])
+        options = ""
+        if clustered is not None:
+            word = "CLUSTERED" if clustered else "NONCLUSTERED"
+            options = f"/*T![clustered_index] {word} */"
+        return cls(KeyKind.PRIMARY, "", tuple(map(quote, columns)), options=options)
 
     @classmethod
     def parse(cls, sql: str) -> Key:
@@ -275,6 +279,8 @@ class Key:
         if kind.is_index and not reader.sees("("):
             name = reader.name()
         parts = reader.parts()
+        if kind is not KeyKind.CHECK:
+            parts = tuple(map(_quoted_part, parts))
         refers_to = None
         if kind is KeyKind.FOREIGN_KEY:
             reader.expect("REFERENCES")
@@ -301,20 +307,25 @@ class Key:
             words.append(f"REFERENCES {self.refers_to.sql}")
         return " ".join(filter(None, [*words, self.options]))
 
+    def _column(self, part: str) -> str | None:
+        """Return the name of the column that a part is; None of an expression."""
+        reader = Reader(part)
+        is_expression = self.kind is KeyKind.CHECK or reader.sees("(")
+        return None if is_expression else reader.name()
+
     @property
     def columns(self) -> tuple[str, ...]:
         """The names of the columns, without those inside of expressions."""
-        if self.kind is KeyKind.CHECK:
-            return ()
-        readers = [Reader(part) for part in self.parts]
-        return tuple(reader.name() for reader in readers if not reader.sees("("))
+        return tuple(name for part in self.parts if (name := self._column(part)))
 
     @property
-    def is_clustered(self) -> bool:
-        """Whether the rows are stored by this primary key."""
-        return self.kind is KeyKind.PRIMARY and not Reader(self.options).mentions(
-            "NONCLUSTERED"
-        )
+    def clustered(self) -> bool | None:
+        """
+        Whether a primary key is one that the rows are stored by; None if it
+        leaves that to the server. SHOW CREATE TABLE always tells.
+        """
+        words = {token.word for token in Reader(self.options)}
+        return "CLUSTERED" in words if words & _CLUSTERING else None
 
     def mentions(self, column: str) -> bool:
         """Return whether the column is in the key or in its expressions."""
@@ -322,8 +333,10 @@ class Key:
 
     def has_expression_of(self, column: str) -> bool:
         """Return whether the column is in an expression of the key."""
-        return self.mentions(column) and not any(
-            same(name, column) for name in self.columns
+        return any(
+            Reader(part).mentions(column)
+            for part in self.parts
+            if self._column(part) is None
         )
 
     def renamed(self, name: str) -> Key:
@@ -348,14 +361,14 @@ class Key:
 
         Raises ValueError if the column is in an expression.
         """
-        if self.has_expression_of(old):
+        if self.has_expression_of(old) and not same(old, new):
             raise ValueError(f"The column {old!r} is in an expression of {self.sql}")
-        parts = []
-        for part in self.parts:
-            reader = Reader(part)
-            if not reader.sees("(") and same(reader.name(), old):
-                part = quote(new) + part[reader.end :]
-            parts.append(part)
+        parts = (
+            quote(new) + part[len(quote(name)) :]
+            if (name := self._column(part)) and same(name, old)
+            else part
+            for part in self.parts
+        )
         return replace(self, parts=tuple(parts))
 
     def without_column(self, name: str) -> Key | None:
@@ -368,7 +381,7 @@ class Key:
             return self
         if self.kind is KeyKind.FOREIGN_KEY or self.has_expression_of(name):
             raise ValueError(f"The column {name!r} is needed by {self.sql}")
-        parts = tuple(p for p in self.parts if not same(Reader(p).name(), name))
+        parts = tuple(p for p in self.parts if not same(self._column(p) or "", name))
         return replace(self, parts=parts) if parts else None
 
 
@@ -497,7 +510,7 @@ class TableDefinition:
     def clustered_key(self) -> tuple[str, ...]:
         """The columns of the primary key, if the rows are stored by it."""
         key = self.primary_key
-        return key.columns if key and key.is_clustered else ()
+        return key.columns if key and key.clustered else ()
 
     def stored_columns(self) -> set[str]:
         """Return the names of the columns that are not generated from others."""
@@ -578,7 +591,7 @@ class TableDefinition:
                 f"has the columns {', '.join(c.name for c in self.columns)}."
             )
         for other in self.columns:
-            if other.is_generated_from(old):
+            if other.is_generated_from(old) and not same(old, new):
                 raise ValueError(f"The column {old!r} is needed by {other.sql}")
         keys = [key.with_renamed_column(old, new) for key in self.keys]
         for place, key in enumerate(keys):
@@ -677,6 +690,14 @@ class TableDefinition:
         )
 
 
+def _quoted_part(part: str) -> str:
+    """Return a part of a key with the name of its column in backticks."""
+    reader = Reader(part)
+    if reader.sees("("):
+        return part
+    return quote(reader.name()) + part[reader.end :]
+
+
 def _find_option(options: str, name: str) -> Iterator[tuple[int, int, str]]:
     """Yield where a table option is among the `options`, and its value."""
     reader = Reader(options)
@@ -707,11 +728,7 @@ def _with_option(options: str, name: str, value: int | str | None) -> str:
 def _begins(index: Key, columns: Sequence[str]) -> bool:
     """Return whether an index begins with these columns."""
     first = index.columns[: len(columns)]
-    return index.refers_to is None and _lower(first) == _lower(columns)
-
-
-def _lower(names: Iterable[str]) -> list[str]:
-    return [name.lower() for name in names]
+    return index.refers_to is None and all_same(first, columns)
 
 
 def _without_brackets(sql: str) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import NamedTuple
 
 __all__ = ["Reader", "TableName", "quote"]
@@ -240,11 +241,11 @@ class Reader:
 
     def mentions(self, name: str) -> bool:
         """Return whether the SQL has this name, other than that of a function."""
-        following = [*(token.text for token in self._tokens[1:]), ""]
+        after = [token.text for token in self._tokens[1:]]
         return any(
             token.name.lower() == name.lower()
-            and not (token.kind == "word" and after == "(")
-            for token, after in zip(self._tokens, following, strict=True)
+            and not (token.kind == "word" and following == "(")
+            for token, following in zip_longest(self._tokens, after)
         )
 
     def without(self, start: int, end: int) -> str:
