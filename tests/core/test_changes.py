@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from django_tidb.alteration import Alteration, changes_to
 from django_tidb.changes import (
     AddColumn,
     AddKey,
     AddPrimaryKey,
-    Alteration,
     ChangeColumn,
     DropColumn,
     DropDefault,
@@ -21,7 +23,6 @@ from django_tidb.changes import (
     RenameIndex,
     SetDefault,
     SetTableOption,
-    changes_to,
 )
 from django_tidb.definition import Column, Key, KeyKind, TableDefinition, TableName
 
@@ -231,6 +232,10 @@ def test_change(clause, change, gained, lost):
         ("ALTER TABLE `t` MODIFY COLUMN a int", ModifyColumn(column("`a` int"))),
         ("ALTER TABLE `t` DROP COLUMN `g` CASCADE", DropColumn("g")),
         ("ALTER TABLE `t` COMMENT = 'a, b'", SetTableOption("COMMENT", "'a, b'")),
+        (
+            "ALTER TABLE `t` TTL = `d` + INTERVAL 3 MONTH",
+            SetTableOption("TTL", "`d` + INTERVAL 3 MONTH"),
+        ),
         ("ALTER TABLE `t` AUTO_ID_CACHE 50", SetTableOption("AUTO_ID_CACHE", 50)),
     ],
 )
@@ -259,7 +264,6 @@ def test_table_of_another_database():
         "ALTER TABLE `t` ALTER COLUMN `a` SET DEFAULT 1 2",
         "ALTER TABLE `t` DROP CONSTRAINT `c`",
         "ALTER TABLE `t` COMMENT 'x",
-        "ALTER TABLE `t` TTL = `a` + INTERVAL 1 DAY",
         "RENAME TABLE `t` TO `u`",
         "DROP TABLE `t`",
         "UPDATE `t` SET `a` = 1",
@@ -267,36 +271,36 @@ def test_table_of_another_database():
     ],
 )
 def test_statements_that_are_no_changes(sql):
-    with pytest.raises(ValueError, match=r"missing|not|goes on|no type"):
+    with pytest.raises(ValueError, match=r"missing|not|goes on|has no"):
         Alteration.parse(sql)
 
 
 @pytest.mark.parametrize(
     ("clause", "message"),
     [
-        ("ADD COLUMN `A` int", "has the column 'A' already"),
-        ("MODIFY `x` int", "has no column 'x'; it has id, a, b, g, t_id"),
-        ("RENAME COLUMN `x` TO `y`", "cannot rename 'x' to 'y'"),
-        ("RENAME COLUMN `b` TO `t_id`", "cannot rename 'b' to 't_id'"),
-        ("RENAME COLUMN `a` TO `y`", "'a' is needed by `g`"),
+        ("ADD COLUMN `A` int", "has a column 'A' already"),
+        ("MODIFY `x` int", "has no column 'x'. Its columns are id, a, b, g, t_id."),
+        ("RENAME COLUMN `x` TO `y`", "has no column 'x'"),
+        ("RENAME COLUMN `b` TO `t_id`", "has a column 't_id' already"),
+        ("RENAME COLUMN `a` TO `y`", "needs 'a' for `g`"),
         ("RENAME COLUMN `b` TO `y`", "'b' is in an expression of CONSTRAINT `c`"),
         ("DROP COLUMN `x`", "has no column 'x'"),
-        ("DROP COLUMN `a`", "'a' is needed by `g`"),
+        ("DROP COLUMN `a`", "needs 'a' for `g`"),
         ("DROP COLUMN `t_id`", "'t_id' is needed by CONSTRAINT `f`"),
         ("ALTER COLUMN `x` SET DEFAULT 5", "has no column 'x'"),
-        ("ALTER COLUMN `b` DROP DEFAULT", "'b' is not NOT NULL"),
+        ("ALTER COLUMN `b` DROP DEFAULT", "default NULL for `b`"),
         ("ADD PRIMARY KEY (`a`)", "has a key like PRIMARY KEY"),
         ("ADD INDEX `k` (`a`)", "has a key like KEY `k`"),
         ("DROP INDEX `x`", "has no KEY 'x'"),
         ("DROP CHECK `k`", "has no CHECK 'k'"),
         ("DROP FOREIGN KEY `k`", "has no FOREIGN KEY 'k'"),
-        ("DROP INDEX `f`", "foreign key needs the index KEY `f`"),
-        ("RENAME INDEX `k` TO `l`", "cannot rename the index 'k' to 'l'"),
+        ("DROP INDEX `f`", "needs KEY `f` (`t_id`) for a foreign key"),
+        ("RENAME INDEX `k` TO `l`", "has an index 'l' already"),
     ],
 )
 def test_changes_that_the_server_refuses(clause, message):
     alteration = Alteration.parse(f"ALTER TABLE `t` {clause}")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         alteration.apply(TABLE)
 
 

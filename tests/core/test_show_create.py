@@ -7,11 +7,11 @@ from django.db import DatabaseError, connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from django_tidb.alteration import Alteration
 from django_tidb.changes import (
     AddColumn,
     AddKey,
     AddPrimaryKey,
-    Alteration,
     ChangeColumn,
     DropColumn,
     DropDefault,

@@ -14,9 +14,9 @@ from django.db import DatabaseError, NotSupportedError, models
 from django.db.models import Field, Model
 
 from django_tidb import is_tidb
+from django_tidb.alteration import Alteration
 from django_tidb.changes import (
     AddPrimaryKey,
-    Alteration,
     Change,
     DropPrimaryKey,
     ModifyColumn,

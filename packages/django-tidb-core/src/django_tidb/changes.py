@@ -2,9 +2,9 @@
 Changes of a table's definition, each a clause of ALTER TABLE.
 
 A change writes its clause, applies itself to a definition, and tells whether
-that has been done. :meth:`Alteration.parse` reads the statements that Django's
-schema editor sends; :func:`changes_to` finds what leads from one definition to
-another. Nothing here knows a connection or a schema editor.
+that has been done. A statement with several is an
+:class:`django_tidb.alteration.Alteration`. Nothing here knows a connection or a
+schema editor.
 
 https://docs.pingcap.com/tidb/stable/sql-statement-alter-table
 """
@@ -12,27 +12,17 @@ https://docs.pingcap.com/tidb/stable/sql-statement-alter-table
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from .definition import (
-    Column,
-    Key,
-    KeyKind,
-    TableDefinition,
-    TableName,
-    all_same,
-    quote,
-    same,
-)
-from .tokens import Reader
+from .definition import TableDefinition, TableName
+from .elements import Column, Key, KeyKind, all_same, same
+from .tokens import quote
 
 __all__ = [
     "ROW_ID_OPTIONS",
     "AddColumn",
     "AddKey",
     "AddPrimaryKey",
-    "Alteration",
     "Change",
     "ChangeColumn",
     "DropColumn",
@@ -44,7 +34,6 @@ __all__ = [
     "RenameIndex",
     "SetDefault",
     "SetTableOption",
-    "changes_to",
 ]
 
 
@@ -61,8 +50,9 @@ class Change(ABC):
         """
         Return the definition that the table has after this change.
 
-        Raises ValueError if the server would refuse the change, or if
-        CREATE TABLE cannot express what comes of it.
+        Raises ValueError if the server refuses the change, as it does if
+        something else needs the column, or if CREATE TABLE cannot express what
+        comes of it.
         """
 
     @abstractmethod
@@ -73,12 +63,16 @@ class Change(ABC):
         """
 
 
+def _refusal(definition: TableDefinition, problem: str) -> ValueError:
+    columns = ", ".join(column.name for column in definition.columns)
+    return ValueError(
+        f"The table {definition.name.name!r} {problem}. Its columns are {columns}."
+    )
+
+
 def _existing(definition: TableDefinition, name: str) -> Column:
     if (column := definition.column(name)) is None:
-        raise ValueError(
-            f"The table {definition.name.name!r} has no column {name!r}; it has "
-            f"{', '.join(column.name for column in definition.columns)}."
-        )
+        raise _refusal(definition, f"has no column {name!r}")
     return column
 
 
@@ -97,10 +91,7 @@ class AddColumn(Change):
 
     def apply(self, definition: TableDefinition) -> TableDefinition:
         if definition.column(self.column.name):
-            raise ValueError(
-                f"The table {definition.name.name!r} has the column "
-                f"{self.column.name!r} already."
-            )
+            raise _refusal(definition, f"has a column {self.column.name!r} already")
         return definition.with_column(self.column)
 
     def is_done(self, definition: TableDefinition) -> bool:
@@ -138,12 +129,32 @@ class ChangeColumn(Change):
         return f"CHANGE {quote(self.name)} {self.column.sql}"
 
     def apply(self, definition: TableDefinition) -> TableDefinition:
-        return definition.with_renamed_column(self.name, self.column.name).with_column(
-            self.column
-        )
+        renamed = _with_renamed_column(definition, self.name, self.column.name)
+        return renamed.with_column(self.column)
 
     def is_done(self, definition: TableDefinition) -> bool:
         return definition.column(self.column.name) == self.column
+
+
+def _with_renamed_column(
+    definition: TableDefinition, old: str, new: str
+) -> TableDefinition:
+    column, taken = _existing(definition, old), definition.column(new)
+    if taken not in (None, column):
+        raise _refusal(definition, f"has a column {new!r} already")
+    for other in definition.columns:
+        if other.is_generated_from(old) and not same(old, new):
+            raise _refusal(definition, f"needs {old!r} for {other.sql}")
+    keys = [key.with_renamed_column(old, new) for key in definition.keys]
+    for place, key in enumerate(keys):
+        # A foreign key to the same table.
+        target = key.refers_to
+        if target and target.table.is_same(TableName(definition.name.name)):
+            columns = [new if same(name, old) else name for name in target.columns]
+            keys[place] = key.pointed_at(target.table, columns)
+    return replace(definition, keys=tuple(keys)).with_columns(
+        other.renamed(new) if other is column else other for other in definition.columns
+    )
 
 
 @dataclass(frozen=True)
@@ -162,7 +173,7 @@ class RenameColumn(Change):
             # TiDB leaves upper and lower case as they are; CHANGE does not.
             _existing(definition, self.name)
             return definition
-        return definition.with_renamed_column(self.name, self.to)
+        return _with_renamed_column(definition, self.name, self.to)
 
     def is_done(self, definition: TableDefinition) -> bool:
         return not definition.column(self.name) and bool(definition.column(self.to))
@@ -170,7 +181,10 @@ class RenameColumn(Change):
 
 @dataclass(frozen=True)
 class DropColumn(Change):
-    """Drop a column."""
+    """
+    Drop a column. An index loses it, and goes with its last column, and so does
+    a CHECK of this column alone.
+    """
 
     name: str
 
@@ -179,7 +193,19 @@ class DropColumn(Change):
         return f"DROP COLUMN {quote(self.name)}"
 
     def apply(self, definition: TableDefinition) -> TableDefinition:
-        return definition.without_column(self.name)
+        column = _existing(definition, self.name)
+        left = [other for other in definition.columns if other is not column]
+        for other in left:
+            if other.is_generated_from(self.name):
+                raise _refusal(definition, f"needs {self.name!r} for {other.sql}")
+        keys = []
+        for key in definition.keys:
+            others = any(key.mentions(other.name) for other in left)
+            if key.kind is KeyKind.CHECK and key.mentions(self.name) and not others:
+                continue
+            if kept := key.without_column(self.name):
+                keys.append(kept)
+        return replace(definition, keys=tuple(keys)).with_columns(left)
 
     def is_done(self, definition: TableDefinition) -> bool:
         return definition.column(self.name) is None
@@ -219,7 +245,7 @@ class DropDefault(Change):
         column = _existing(definition, self.name)
         if not column.is_not_null:
             # In CREATE TABLE such a column has the default NULL.
-            raise ValueError(f"The column {self.name!r} is not NOT NULL: {column.sql}")
+            raise _refusal(definition, f"would have the default NULL for {column.sql}")
         return definition.with_column(column.with_default(None))
 
     def is_done(self, definition: TableDefinition) -> bool:
@@ -262,7 +288,7 @@ class DropPrimaryKey(Change):
 
     def apply(self, definition: TableDefinition) -> TableDefinition:
         if (key := definition.primary_key) is None:
-            raise ValueError(f"The table {definition.name.name!r} has no primary key.")
+            raise _refusal(definition, "has no primary key")
         return definition.without_key(key)
 
     def is_done(self, definition: TableDefinition) -> bool:
@@ -303,13 +329,10 @@ class DropKey(Change):
 
     def apply(self, definition: TableDefinition) -> TableDefinition:
         if (key := definition.key(self.kind, self.name)) is None:
-            raise ValueError(
-                f"The table {definition.name.name!r} has no {self.kind.value} "
-                f"{self.name!r}."
-            )
+            raise _refusal(definition, f"has no {self.kind.value} {self.name!r}")
         left = definition.without_key(key)
         if left.with_foreign_key_indexes() != left:
-            raise ValueError(f"A foreign key needs the index {key.sql}")
+            raise _refusal(definition, f"needs {key.sql} for a foreign key")
         return left
 
     def is_done(self, definition: TableDefinition) -> bool:
@@ -330,11 +353,10 @@ class RenameIndex(Change):
     def apply(self, definition: TableDefinition) -> TableDefinition:
         key = definition.key(KeyKind.INDEX, self.name)
         taken = definition.key(KeyKind.INDEX, self.to)
-        if key is None or taken not in (None, key):
-            raise ValueError(
-                f"The table {definition.name.name!r} cannot rename the index "
-                f"{self.name!r} to {self.to!r}."
-            )
+        if key is None:
+            raise _refusal(definition, f"has no index {self.name!r}")
+        if taken not in (None, key):
+            raise _refusal(definition, f"has an index {self.to!r} already")
         keys = (key.renamed(self.to) if k is key else k for k in definition.keys)
         return replace(definition, keys=tuple(keys))
 
@@ -372,245 +394,3 @@ class SetTableOption(Change):
 
     def is_done(self, definition: TableDefinition) -> bool:
         return definition.option(self.name) == self._shown
-
-
-# -- Statements
-
-
-@dataclass(frozen=True)
-class Alteration:
-    """The changes that one statement makes to one table."""
-
-    table: TableName
-    changes: tuple[Change, ...]
-
-    @classmethod
-    def parse(cls, sql: str) -> Alteration:
-        """
-        Return what an ALTER TABLE, CREATE INDEX or DROP INDEX statement, as
-        Django's schema editor writes it, changes.
-
-        Raises ValueError for other statements and clauses: RENAME TABLE is not
-        about the definition of one table alone.
-        """
-        reader = Reader(sql)
-        if reader.take("ALTER", "TABLE"):
-            table = reader.table_name()
-            changes = tuple(map(_read_clause, reader.separated()))
-        elif reader.take("CREATE"):
-            table, change = _read_create_index(reader)
-            changes = (change,)
-        else:
-            reader.expect("DROP", "INDEX")
-            name = reader.name()
-            reader.expect("ON")
-            table = reader.table_name()
-            changes = (_drop_index(name),)
-        reader.expect_end()
-        return cls(table, changes)
-
-    @property
-    def clauses(self) -> str:
-        """The clauses of ALTER TABLE."""
-        return ", ".join(change.clause for change in self.changes)
-
-    @property
-    def sql(self) -> str:
-        """ALTER TABLE with all changes."""
-        return f"ALTER TABLE {self.table.sql} {self.clauses}"
-
-    def apply(self, definition: TableDefinition) -> TableDefinition:
-        """
-        Return the definition after all changes.
-
-        Raises ValueError as :meth:`Change.apply` does.
-        """
-        for change in self.changes:
-            definition = change.apply(definition)
-        return definition
-
-    def is_done(self, definition: TableDefinition) -> bool:
-        """Return whether all changes have been made, as far as can be told."""
-        # A primary key that is added after it has been dropped is there again.
-        is_added = any(isinstance(change, AddPrimaryKey) for change in self.changes)
-        return all(
-            change.is_done(definition)
-            or (is_added and isinstance(change, DropPrimaryKey))
-            for change in self.changes
-        )
-
-
-def _read_clause(sql: str) -> Change:
-    reader = Reader(sql)
-    if read := _CLAUSES.get(reader.next.word):
-        reader.skip()
-        change = read(reader)
-    else:
-        change = _read_option(reader)
-    reader.expect_end()
-    return change
-
-
-def _read_add(reader: Reader) -> Change:
-    if reader.take("COLUMN"):
-        return AddColumn(_read_column(reader))
-    if reader.next.kind == "name":
-        return AddColumn(_read_column(reader))
-    key = Key.parse(reader.rest())
-    return AddPrimaryKey(key) if key.kind is KeyKind.PRIMARY else AddKey(key)
-
-
-def _read_column(reader: Reader) -> Column:
-    column = Column.parse(reader.rest())
-    if column.has_position:
-        raise ValueError(f"The position of a column is not supported: {column.sql}")
-    return column
-
-
-def _read_alter(reader: Reader) -> Change:
-    reader.take("COLUMN")
-    name = reader.name()
-    if reader.take("DROP", "DEFAULT"):
-        return DropDefault(name)
-    reader.expect("SET", "DEFAULT")
-    return SetDefault(name, reader.value())
-
-
-def _read_change(reader: Reader) -> Change:
-    reader.take("COLUMN")
-    return ChangeColumn(reader.name(), _read_column(reader))
-
-
-def _read_drop(reader: Reader) -> Change:
-    if reader.take("PRIMARY", "KEY"):
-        return DropPrimaryKey()
-    if reader.take("COLUMN"):
-        column = reader.name()
-        # Django 4.2 adds it, to no effect.
-        reader.take("CASCADE")
-        return DropColumn(column)
-    if reader.take("INDEX") or reader.take("KEY"):
-        return _drop_index(reader.name())
-    if reader.take("FOREIGN", "KEY"):
-        return DropKey(KeyKind.FOREIGN_KEY, reader.name())
-    reader.expect("CHECK")
-    return DropKey(KeyKind.CHECK, reader.name())
-
-
-def _drop_index(name: str) -> Change:
-    return DropPrimaryKey() if same(name, "PRIMARY") else DropKey(KeyKind.INDEX, name)
-
-
-def _read_modify(reader: Reader) -> Change:
-    reader.take("COLUMN")
-    return ModifyColumn(_read_column(reader))
-
-
-def _read_rename(reader: Reader) -> Change:
-    kind: Callable[[str, str], Change] = RenameColumn
-    if not reader.take("COLUMN"):
-        if not reader.take("KEY"):
-            reader.expect("INDEX")
-        kind = RenameIndex
-    name = reader.name()
-    reader.expect("TO")
-    return kind(name, reader.name())
-
-
-def _read_option(reader: Reader) -> Change:
-    if not (name := reader.skip().word):
-        raise ValueError(f"This is not a clause of ALTER TABLE: {reader.sql}")
-    if not reader.take("=") and reader.next.kind == "word":
-        raise ValueError(f"This does not change a definition: {reader.sql}")
-    value = reader.value()
-    return SetTableOption(name, int(value) if value.isdecimal() else value)
-
-
-def _read_create_index(reader: Reader) -> tuple[TableName, Change]:
-    words = []
-    while not reader.take("INDEX"):
-        words.append(reader.skip().word)
-    name = quote(reader.name())
-    reader.expect("ON")
-    table = reader.table_name()
-    key = Key.parse(" ".join([*words, "INDEX", name, reader.rest()]))
-    return table, AddKey(key)
-
-
-_CLAUSES: dict[str, Callable[[Reader], Change]] = {
-    "ADD": _read_add,
-    "ALTER": _read_alter,
-    "CHANGE": _read_change,
-    "DROP": _read_drop,
-    "MODIFY": _read_modify,
-    "RENAME": _read_rename,
-}
-
-
-# -- From one definition to another
-
-
-def changes_to(current: TableDefinition, wanted: TableDefinition) -> Iterator[Change]:
-    """
-    Yield the changes, one for one statement, that lead from the `current`
-    definition of a table to a `wanted` one that it had before. A column that
-    is gone does not come back; the primary key and table options stay.
-    """
-
-    def missing_in(definition: TableDefinition, other: TableDefinition) -> list[Key]:
-        return [
-            key
-            for key in definition.keys
-            if key.kind is not KeyKind.PRIMARY and other.key(key.kind, key.name) != key
-        ]
-
-    surplus = missing_in(current, wanted)
-    # A foreign key may need one of these indexes until another is back.
-    last = [
-        key
-        for key in surplus
-        if key.kind.is_index
-        and wanted.key(key.kind, key.name) is None
-        and not any(
-            key.mentions(column.name)
-            for column in current.columns
-            if wanted.column(column.name) is None
-        )
-    ]
-    for kinds in _DROPPED_FIRST:
-        for key in surplus:
-            if key.kind in kinds and key not in last:
-                yield DropKey(key.kind, key.name)
-    yield from _column_changes(current, wanted)
-    for kinds in reversed(_DROPPED_FIRST):
-        for key in missing_in(wanted, current):
-            if key.kind in kinds:
-                yield AddKey(key)
-    for key in last:
-        yield DropKey(key.kind, key.name)
-
-
-_DROPPED_FIRST = (
-    (KeyKind.FOREIGN_KEY,),
-    (KeyKind.CHECK,),
-    (KeyKind.UNIQUE, KeyKind.INDEX),
-)
-
-
-def _column_changes(
-    current: TableDefinition, wanted: TableDefinition
-) -> Iterator[Change]:
-    gone = [c for c in wanted.columns if current.column(c.name) is None]
-    new = [c for c in current.columns if wanted.column(c.name) is None]
-    renamed = {}
-    if len(gone) == len(new) == 1:
-        (before,), (now,) = gone, new
-        yield RenameColumn(now.name, before.name)
-        renamed[before.name] = now.renamed(before.name)
-    else:
-        for column in new:
-            yield DropColumn(column.name)
-    for column in wanted.columns:
-        found = renamed.get(column.name) or current.column(column.name)
-        if found not in (None, column):
-            yield ModifyColumn(column)

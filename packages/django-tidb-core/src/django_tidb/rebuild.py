@@ -34,12 +34,12 @@ from typing import Any
 from django.db import DatabaseError, NotSupportedError, transaction
 from django.db.backends.utils import truncate_name
 
+from .alteration import Alteration
 from .changes import (
     ROW_ID_OPTIONS,
     AddColumn,
     AddKey,
     AddPrimaryKey,
-    Alteration,
     Change,
     DropColumn,
     DropKey,
@@ -288,7 +288,10 @@ def copying(connection: Any) -> Iterator[None]:
 
 def _create(tables: _Tables, old: TableDefinition, new: TableDefinition) -> None:
     keys = (
-        key.renamed(_interim(key.name)) if key.kind is KeyKind.CHECK else key
+        # The server gives a name to a CHECK that has none.
+        key.renamed(_interim(key.name))
+        if key.kind is KeyKind.CHECK and key.name
+        else key
         for key in new.keys
     )
     tables.run(replace(new, keys=tuple(keys)).sql(tables.new))

@@ -17,7 +17,8 @@ from django.db.backends.mysql.schema import (
 )
 from django.db.models import NOT_PROVIDED, Field, Model
 
-from .changes import Alteration, Change, changes_to
+from .alteration import Alteration, changes_to
+from .changes import Change
 from .creation import create_together
 from .defaults import (
     compiled_default,

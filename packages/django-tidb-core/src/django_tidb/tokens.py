@@ -13,23 +13,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import NamedTuple
 
-__all__ = ["Reader", "TableName", "quote"]
+__all__ = ["Reader", "TableName", "Token", "quote"]
+
+_TEXT = r"""'[^'\\]*(?:(?:''|\\.)[^'\\]*)*'|"[^"\\]*(?:(?:""|\\.)[^"\\]*)*\""""
+_NAME = r"`[^`]*(?:``[^`]*)*`"
+_COMMENT = r"/\*(?!!|T!).*?\*/"
+# The beginning of a comment that the server executes.
+_OPENING = r"/\*T!(?:\[[\w,]*\])?|/\*!\d*"
 
 _TOKEN = re.compile(
-    r"""
-    (?P<blank> \s+ | /\*(?!!|T!) .*? \*/ )
-    | (?P<mark> /\*T! (?:\[[\w,]*\])? | /\*! \d* | \*/ )
-    | (?P<text> '[^'\\]* (?: (?:''|\\.) [^'\\]* )*'
-              | "[^"\\]* (?: (?:""|\\.) [^"\\]* )*" )
-    | (?P<name> `[^`]* (?: `` [^`]* )*` )
-    | (?P<word> [^\W\d][\w$]* )
-    | (?P<number> (?: \d+ (?:\.\d*)? | \.\d+ ) (?:[eE][+-]?\d+)? \w* )
-    | (?P<symbol> [^'"`] )
-    """,
-    re.VERBOSE | re.DOTALL,
+    rf"(?:\s+|{_COMMENT}|{_OPENING}|\*/)*"
+    rf"(?:(?P<text>{_TEXT})|(?P<name>{_NAME})|(?P<word>[^\W\d][\w$]*)"
+    r"|(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\w*)"
+    r"|(?P<symbol>[^'\"`])|(?P<end>\Z))",
+    re.DOTALL,
+)
+# All that there is between brackets and commas; a quotation mark is none that
+# is not closed.
+_PIECE = re.compile(rf"{_TEXT}|{_NAME}|{_COMMENT}|[(),'\"`]|[^(),'\"`/]+|/", re.DOTALL)
+_MARK = re.compile(
+    rf"{_TEXT}|{_NAME}|{_COMMENT}|(?P<opening>{_OPENING})|(?P<closing>\*/)", re.DOTALL
 )
 
 # A word that begins a value which goes on with a text, as in b'101'; the name
@@ -87,20 +92,10 @@ class Token(NamedTuple):
     @property
     def name(self) -> str:
         """A name without its quotes, or a word; empty for everything else."""
-        if self.kind == "name" or self.text[0] == '"':
+        if self.kind == "name" or self.text[:1] == '"':
             mark = self.text[0]
             return self.text[1:-1].replace(mark * 2, mark)
         return self.text if self.kind == "word" else ""
-
-
-def _tokens(sql: str) -> Iterator[Token]:
-    end = 0
-    while match := _TOKEN.match(sql, end):
-        start, end = match.span()
-        if (kind := str(match.lastgroup)) != "blank":
-            yield Token(kind, match[0], start, end)
-    if end < len(sql):
-        raise ValueError(f"A quotation mark is not closed: {sql[end:]}")
 
 
 class Reader:
@@ -112,78 +107,93 @@ class Reader:
 
     def __init__(self, sql: str) -> None:
         self.sql = sql
-        tokens = list(_tokens(sql))
-        self._tokens = [token for token in tokens if token.kind != "mark"]
-        # Where a comment that the server executes begins and ends.
-        self._marks = [token for token in tokens if token.kind == "mark"]
-        self._at = 0
+        #: Where the last token that was read ends.
+        self.end = 0
+        # The token that was looked at last, and where it was looked for.
+        self._seen: tuple[int, Token | None] = (0, None)
+
+    def _token(self, position: int) -> Token:
+        at, token = self._seen
+        if token is None or at != position:
+            token = self._look(position)
+            self._seen = position, token
+        return token
+
+    def _look(self, position: int) -> Token:
+        if (match := _TOKEN.match(self.sql, position)) is None:
+            raise ValueError(f"A quotation mark has no counterpart in {self.sql}")
+        kind = str(match.lastgroup)
+        return Token(kind, match[kind], match.start(kind), match.end())
 
     def __iter__(self) -> Iterator[Token]:
-        return iter(self._tokens)
+        """Yield all tokens that are left, without reading them."""
+        position = self.end
+        while (token := self._token(position)).kind != "end":
+            yield token
+            position = token.end
 
-    # -- Where it is
+    # -- What comes next
+
+    @property
+    def next(self) -> Token:
+        """The next token; at the end it is empty."""
+        return self._token(self.end)
 
     @property
     def ended(self) -> bool:
         """Whether all has been read."""
-        return self._at == len(self._tokens)
-
-    @property
-    def next(self) -> Token:
-        """The next token."""
-        if self.ended:
-            raise ValueError(f"Something is missing after {self.sql}")
-        return self._tokens[self._at]
-
-    @property
-    def start(self) -> int:
-        """Where in the SQL the next token begins."""
-        return len(self.sql) if self.ended else self.next.start
-
-    @property
-    def end(self) -> int:
-        """Where in the SQL the last token that was read ends."""
-        return self._tokens[self._at - 1].end if self._at else 0
+        return self.next.kind == "end"
 
     def expect_end(self) -> None:
         """Raise ValueError unless all has been read."""
         if not self.ended:
             raise ValueError(f"{self.sql!r} goes on with {self.rest()!r}")
 
-    # -- What comes next
+    def _after(self, words: tuple[str, ...]) -> int | None:
+        position = self.end
+        for word in words:
+            token = self._token(position)
+            if (token.word or token.text) != word:
+                return None
+            position = token.end
+        return position
 
     def sees(self, *words: str) -> bool:
         """Return whether these words, or symbols, come next."""
-        found = self._tokens[self._at : self._at + len(words)]
-        return [token.word or token.text for token in found] == list(words)
+        return self._after(words) is not None
 
     def take(self, *words: str) -> bool:
         """Read these words, or symbols, if they come next; return whether."""
-        if found := self.sees(*words):
-            self._at += len(words)
-        return found
+        if (position := self._after(words)) is None:
+            return False
+        self.end = position
+        return True
 
     def expect(self, *words: str) -> None:
         """Read these words, or symbols."""
         if not self.take(*words):
-            raise ValueError(f"{' '.join(words)} is missing in {self.sql}")
+            raise ValueError(f"{' '.join(words)} is missing in {self.sql!r}")
+
+    # -- Read
 
     def skip(self) -> Token:
         """Read one token, or all that is in brackets; return the first token."""
         token = self.next
-        depth = 0
-        while True:
-            depth += {"(": 1, ")": -1}.get(self.next.text, 0)
-            self._at += 1
-            if depth <= 0:
-                return token
+        if token.kind == "end":
+            raise ValueError(f"Something is missing after {self.sql!r}")
+        if token.text == "(":
+            self.parts()
+        else:
+            self.end = token.end
+        return token
 
     def name(self) -> str:
         """Read a name, in quotes or without; return it without."""
-        if not (found := self.next.name):
+        token = self.next
+        if not token.name:
             raise ValueError(f"A name is missing before {self.rest()!r}")
-        self._at += 1
-        return found
+        self.end = token.end
+        return token.name
 
     def table_name(self) -> TableName:
         """Read the name of a table, with or without its database."""
@@ -193,16 +203,33 @@ class Reader:
     def parts(self) -> tuple[str, ...]:
         """Read what is in brackets; return its parts, which commas separate."""
         self.expect("(")
-        parts, start = [], self.start
-        while not self.sees(")"):
-            if self.sees(","):
-                parts.append(self.sql[start : self.start].strip())
-                self._at += 1
-                start = self.start
-            else:
-                self.skip()
-        parts.append(self.sql[start : self.start].strip())
-        self._at += 1
+        return self._split(in_brackets=True)
+
+    def separated(self) -> tuple[str, ...]:
+        """Read all that is left; return its parts, which commas separate."""
+        return self._split(in_brackets=False)
+
+    def _split(self, *, in_brackets: bool) -> tuple[str, ...]:
+        parts, start, depth = [], self.end, 0
+        for match in _PIECE.finditer(self.sql, start):
+            piece = match[0]
+            if piece == "(":
+                depth += 1
+            elif piece == "," and not depth:
+                parts.append(self.sql[start : match.start()].strip())
+                start = match.end()
+            elif piece == ")" and depth:
+                depth -= 1
+            elif piece == ")" and in_brackets:
+                parts.append(self.sql[start : match.start()].strip())
+                self.end = match.end()
+                return tuple(parts)
+            elif piece in (")", "'", '"', "`"):
+                raise ValueError(f"{piece} has no counterpart in {self.sql}")
+        if in_brackets or depth:
+            raise ValueError(f"A bracket is not closed in {self.sql}")
+        parts.append(self.sql[start:].strip())
+        self.end = len(self.sql)
         return tuple(parts)
 
     def names(self) -> tuple[str, ...]:
@@ -210,54 +237,54 @@ class Reader:
         return tuple(Reader(part).name() for part in self.parts())
 
     def value(self) -> str:
-        """Read one value: a number, a text, a word, a function or a bracket."""
-        start = self.start
-        if self.next.text in "+-":
+        """
+        Read one value: a number, a text, a word, a function or a bracket; or a
+        column and an INTERVAL, as the table option TTL has.
+        """
+        start = self.next.start
+        if self.next.text in ("+", "-"):
             self.skip()
         token = self.skip()
-        after = None if self.ended else self.next
-        is_function = token.kind == "word" and after and after.text == "("
+        after = self.next
+        is_function = token.kind == "word" and after.text == "("
         is_introduced = token.word in _INTRODUCERS or token.word.startswith("_")
-        if is_function or (is_introduced and after and after.kind == "text"):
+        if is_function or (is_introduced and after.kind == "text"):
+            self.skip()
+        elif self.take("+", "INTERVAL"):
+            self.value()
             self.skip()
         return self.sql[start : self.end]
 
     def rest(self) -> str:
         """Read all that is left."""
         start = self.end
-        self._at = len(self._tokens)
+        self.separated()
         return self.sql[start:].strip()
-
-    def separated(self) -> Iterator[str]:
-        """Read all that is left; yield its parts, which commas separate."""
-        while not self.ended:
-            start = self.start
-            while not (self.ended or self.sees(",")):
-                self.skip()
-            yield self.sql[start : self.start].strip()
-            self.take(",")
 
     # -- All of it
 
     def mentions(self, name: str) -> bool:
         """Return whether the SQL has this name, other than that of a function."""
-        after = [token.text for token in self._tokens[1:]]
-        return any(
-            token.name.lower() == name.lower()
-            and not (token.kind == "word" and following == "(")
-            for token, following in zip_longest(self._tokens, after)
-        )
+        found = False
+        for token in self:
+            if found and token.text != "(":
+                return True
+            found = token.name.lower() == name.lower()
+            if found and token.kind != "word":
+                return True
+        return found
 
     def without(self, start: int, end: int) -> str:
         """Return the SQL without what is between these positions."""
         # A comment that the server executes goes with all of its contents.
-        marks = iter(self._marks)
-        for opening, closing in zip(marks, marks, strict=True):
-            contents = [
-                start <= token.start < end
-                for token in self._tokens
-                if opening.end <= token.start < closing.start
-            ]
-            if contents and all(contents):
-                start, end = min(start, opening.start), max(end, closing.end)
+        marks = (match for match in _MARK.finditer(self.sql) if match.lastgroup)
+        for opening, closing in zip(marks, marks, strict=False):
+            contents = range(opening.end(), closing.start())
+            if (
+                start in contents
+                and not self.sql[contents.start : start].strip()
+                and not self.sql[end : contents.stop].strip()
+            ):
+                start, end = opening.start(), closing.end()
+                break
         return f"{self.sql[:start].rstrip()} {self.sql[end:].lstrip()}".strip()
