@@ -24,7 +24,8 @@ from django_tidb.changes import (
     SetDefault,
     SetTableOption,
 )
-from django_tidb.definition import Column, Key, KeyKind, TableDefinition, TableName
+from django_tidb.definition import Column, Key, KeyKind, TableDefinition
+from django_tidb.names import TableName
 
 TABLE = TableDefinition.parse(
     """\
@@ -302,6 +303,11 @@ def test_changes_that_the_server_refuses(clause, message):
     alteration = Alteration.parse(f"ALTER TABLE `t` {clause}")
     with pytest.raises(ValueError, match=re.escape(message)):
         alteration.apply(TABLE)
+
+
+def test_name_of_a_table_option():
+    with pytest.raises(ValueError, match="'A = 1, B' is no name of a table option"):
+        SetTableOption("A = 1, B", 5)
 
 
 def test_several_changes():

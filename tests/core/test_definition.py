@@ -14,8 +14,8 @@ from django_tidb.definition import (
     KeyKind,
     Reference,
     TableDefinition,
-    TableName,
 )
+from django_tidb.names import TableName
 
 # An answer of TiDB 8.5.6 with about everything.
 SHOWN = """\
@@ -172,7 +172,9 @@ def test_name_of_a_table_is_written_as_it_is_read(database, name):
 def test_name_of_a_table_that_a_model_has():
     assert TableName.of("t") == TableName("t")
     assert TableName.of("other`.`t") == TableName("t", "other")
-    assert TableName.of("o`t.her") == TableName("o`t.her")
+    assert TableName.of("`other`.`t``x`") == TableName("t`x", "other")
+    with pytest.raises(ValueError, match="'a`b' is no name of a table"):
+        TableName.of("a`b")
     assert TableName("T", "x").is_same(TableName("t", "X"))
     assert not TableName("t").is_same(TableName("t", "x"))
 

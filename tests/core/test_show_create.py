@@ -29,9 +29,9 @@ from django_tidb.definition import (
     KeyKind,
     Reference,
     TableDefinition,
-    TableName,
 )
 from django_tidb.introspection import read_definition
+from django_tidb.names import TableName
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -7,7 +7,7 @@ https://docs.pingcap.com/tidb/stable/auto-random#restrictions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db import DatabaseError, NotSupportedError, models
@@ -22,7 +22,8 @@ from django_tidb.changes import (
     ModifyColumn,
     SetTableOption,
 )
-from django_tidb.definition import Column, Key, TableName
+from django_tidb.definition import Column, Key
+from django_tidb.names import TableName
 
 from .fields import BigAutoRandomField
 from .options import NUMBERS, OPTION_NAMES, option_values, read_options
@@ -179,8 +180,15 @@ def _changes(
     modify = _modification(schema_editor, new_field)
     if not isinstance(new_field, BigAutoRandomField):
         return [modify]
-    key = Key.primary([new_field.column], clustered=True)
+    key = _primary_key(schema_editor, [new_field.column], clustered=True)
     return [DropPrimaryKey(), AddPrimaryKey(key), modify]
+
+
+def _primary_key(
+    schema_editor: Any, columns: Iterable[str], clustered: bool | None
+) -> Key:
+    name_of = schema_editor.connection.introspection.identifier_converter
+    return Key.primary(map(name_of, columns), clustered)
 
 
 def _is_auto_random(connection: Any, table: str) -> bool:
@@ -221,8 +229,9 @@ def _step(field: Field, new_field: Field) -> Field:
 
 
 def _modification(schema_editor: Any, field: Field) -> Change:
-    db_type = field.db_type(schema_editor.connection)
-    return ModifyColumn(Column(field.column, f"{db_type} NOT NULL"))
+    connection = schema_editor.connection
+    name = connection.introspection.identifier_converter(field.column)
+    return ModifyColumn(Column(name, f"{field.db_type(connection)} NOT NULL"))
 
 
 def _modify(schema_editor: Any, model: type[Model], field: Field) -> None:
@@ -308,7 +317,11 @@ def alter_options(
             schema_editor,
             new_model,
             # All that has changed, since there is to be a new table anyway.
-            [change for n in changed for change in _option_changes(new_model, n)],
+            [
+                change
+                for name in changed
+                for change in _option_changes(schema_editor, new_model, name)
+            ],
             " ".join(
                 f"Meta.{name} of {new_model._meta.label} cannot be changed in the "
                 f"table {new_model._meta.db_table!r}: {reason}"
@@ -317,17 +330,18 @@ def alter_options(
         )
         return
     for name in changed:
-        for change in _option_changes(new_model, name):
+        for change in _option_changes(schema_editor, new_model, name):
             _alter(schema_editor, new_model, change)
 
 
-def _option_changes(model: type[Model], name: str) -> list[Change]:
+def _option_changes(schema_editor: Any, model: type[Model], name: str) -> list[Change]:
     value = option_values(model).get(name)
     if name != "tidb_clustered":
         # 0 stands for the server's default.
         return [SetTableOption(NUMBERS[name][0], value or 0)]
     columns = getattr(model._meta.pk, "columns", (model._meta.pk.column,))
-    return [DropPrimaryKey(), AddPrimaryKey(Key.primary(columns, clustered=value))]
+    key = _primary_key(schema_editor, columns, clustered=value)
+    return [DropPrimaryKey(), AddPrimaryKey(key)]
 
 
 def _cannot_alter_option(

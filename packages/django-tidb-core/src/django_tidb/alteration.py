@@ -29,9 +29,10 @@ from .changes import (
     SetDefault,
     SetTableOption,
 )
-from .definition import TableDefinition, TableName
+from .definition import TableDefinition
 from .elements import Column, Key, KeyKind, same
-from .tokens import Reader, quote
+from .names import TableName, quote
+from .tokens import Reader
 
 __all__ = ["Alteration", "changes_to"]
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
-from .definition import TableDefinition, TableName
+from .definition import TableDefinition
 from .elements import Column, Key, KeyKind, all_same, same
-from .tokens import quote
+from .names import TableName, quote
 
 __all__ = [
     "ROW_ID_OPTIONS",
@@ -378,6 +378,12 @@ class SetTableOption(Change):
 
     name: str
     value: int | str
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise ValueError(
+                f"{self.name!r} is no name of a table option, which is one word."
+            )
 
     @property
     def clause(self) -> str:

@@ -15,8 +15,9 @@ from django.db.backends.mysql.creation import DatabaseCreation as MySQLDatabaseC
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.models.signals import post_migrate
 
-from .definition import TableDefinition, TableName, quote
+from .definition import TableDefinition
 from .introspection import read_definition
+from .names import TableName, quote
 from .rebuild import batches, copying
 
 _STRING = r"'(?:[^'\\]|''|\\.)*'"

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from .elements import Column, Key, KeyKind, Reference, all_same, same
-from .tokens import Reader, TableName, quote
+from .names import TableName, quote
+from .tokens import Reader
 
 __all__ = [
     "Column",
@@ -25,7 +26,6 @@ __all__ = [
     "Reference",
     "TableDefinition",
     "TableName",
-    "quote",
 ]
 
 # A definition in CREATE TABLE that begins with one of these is not a column's.

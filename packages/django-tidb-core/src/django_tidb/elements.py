@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from .tokens import Reader, TableName, quote
+from .names import TableName, quote
+from .tokens import Reader
 
 __all__ = ["Column", "Key", "KeyKind", "Reference", "all_same", "same"]
 

@@ -13,8 +13,9 @@ from django.db.backends.mysql.introspection import (
 )
 from django.db.backends.mysql.introspection import FieldInfo as MySQLFieldInfo
 
-from .definition import Key, TableDefinition, TableName
+from .definition import Key, TableDefinition
 from .known_issues import KNOWN_ISSUES
+from .names import TableName
 from .plugins import get_plugins
 
 __all__ = ["DatabaseIntrospection", "FieldInfo", "read_definition"]

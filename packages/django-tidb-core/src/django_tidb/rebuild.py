@@ -47,8 +47,9 @@ from .changes import (
     ModifyColumn,
     SetTableOption,
 )
-from .definition import KeyKind, TableDefinition, TableName, quote
+from .definition import KeyKind, TableDefinition
 from .introspection import read_definition
+from .names import TableName, quote
 
 __all__ = ["batches", "copying", "interrupted", "rebuild", "recover"]
 

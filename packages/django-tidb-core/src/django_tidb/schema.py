@@ -26,9 +26,10 @@ from .defaults import (
     has_default,
     without_default,
 )
-from .definition import KeyKind, TableDefinition, TableName
+from .definition import KeyKind, TableDefinition
 from .introspection import read_definition
 from .known_issues import KNOWN_ISSUES
+from .names import TableName
 from .plugins import get_plugins
 from .rebuild import interrupted, rebuild, recover
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["Reader", "TableName", "Token", "quote"]
+from .names import TableName
+
+__all__ = ["Reader", "Token"]
 
 _TEXT = r"""'[^'\\]*(?:(?:''|\\.)[^'\\]*)*'|"[^"\\]*(?:(?:""|\\.)[^"\\]*)*\""""
 _NAME = r"`[^`]*(?:``[^`]*)*`"
@@ -40,40 +41,6 @@ _MARK = re.compile(
 # A word that begins a value which goes on with a text, as in b'101'; the name
 # of a character set does too, with an underscore before it.
 _INTRODUCERS = ("B", "N", "X")
-
-
-def quote(name: str) -> str:
-    """Return a name in backticks."""
-    return f"`{name.replace('`', '``')}`"
-
-
-@dataclass(frozen=True)
-class TableName:
-    """The name of a table, with its database if that is not the current one."""
-
-    name: str
-    database: str = ""
-
-    @classmethod
-    def of(cls, db_table: str) -> TableName:
-        """
-        Return the name that ``db_table`` of a model is. In backticks,
-        "other`.`name" becomes the name of a table in another database.
-        """
-        database, separator, name = db_table.partition("`.`")
-        return cls(name, database) if separator else cls(db_table)
-
-    @property
-    def sql(self) -> str:
-        """The name in backticks, after that of the database if there is one."""
-        return ".".join(map(quote, filter(None, (self.database, self.name))))
-
-    def is_same(self, other: TableName) -> bool:
-        """Return whether both name the same table: upper and lower case are equal."""
-        return (self.database.lower(), self.name.lower()) == (
-            other.database.lower(),
-            other.name.lower(),
-        )
 
 
 class Token(NamedTuple):
