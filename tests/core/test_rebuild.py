@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from django_tidb import rebuild
+from django_tidb.definition import TableDefinition
+from django_tidb.introspection import read_definition
 from django_tidb.known_issues import KNOWN_ISSUES
-from django_tidb.rebuild import TableDefinition, read_definition
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -111,7 +112,7 @@ def state():
     shop, item = (read_definition(connection, name) for name in ("shop", "item"))
     return (
         run("SELECT id, name, parent_id, shop_id, data, raw, price FROM shop"),
-        {name: key for name, key in shop.keys.items() if name},
+        {(key.kind, key.name): key for key in shop.keys if key.name},
         item.keys,
         shop.options.split(" AUTO_INCREMENT=")[0],
         shop.options.split("COMMENT=")[1],
@@ -200,7 +201,7 @@ def test_refused_with_rows(shop, monkeypatch):
 def test_allowed_without_rows(drops):
     run("CREATE TABLE shop (id INT PRIMARY KEY)")
     alter(REFUSED)
-    assert "" not in read_definition(connection, "shop").keys
+    assert read_definition(connection, "shop").primary_key is None
 
 
 def test_rows_that_do_not_fit(drops, allowed):
@@ -468,8 +469,8 @@ def test_definitions_are_read_to_the_letter(drops, comment, default, name):
             read_definition(connection, "shop")
         return
     definition = read_definition(connection, "shop")
-    assert list(definition.columns) == ["id", column]
-    assert list(definition.keys) == ["", "k"]
+    assert [column.name for column in definition.columns] == ["id", column]
+    assert [key.name for key in definition.keys] == ["", "k"]
     run("DROP TABLE shop")
     run(definition.sql("shop"))
     assert read_definition(connection, "shop") == definition

@@ -8,12 +8,23 @@ https://docs.pingcap.com/tidb/stable/auto-random#restrictions
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError, NotSupportedError, models
 from django.db.models import Field, Model
 
 from django_tidb import is_tidb
+from django_tidb.alteration import Alteration
+from django_tidb.changes import (
+    AddPrimaryKey,
+    Change,
+    DropPrimaryKey,
+    ModifyColumn,
+    SetTableOption,
+)
+from django_tidb.definition import Column, Key
+from django_tidb.names import TableName
 
 from .fields import BigAutoRandomField
 from .options import NUMBERS, OPTION_NAMES, option_values, read_options
@@ -24,27 +35,27 @@ if TYPE_CHECKING:
     from django.db.migrations.state import ModelState
 
 _VARIABLE = "SESSION.tidb_allow_remove_auto_inc"
-# In the words of SHOW CREATE TABLE.
-_CLUSTERED = " /*T![clustered_index] CLUSTERED */"
-_NONCLUSTERED = " /*T![clustered_index] NONCLUSTERED */"
 
 
 def rebuild(
-    schema_editor: Any, model: type[Model], clauses: str | None, reason: str
+    schema_editor: Any,
+    model: type[Model],
+    changes: Sequence[Change] | None,
+    reason: str,
 ) -> None:
     """
-    Do what no ALTER TABLE of TiDB can, for this `reason`, by a new table: as
-    ALTER TABLE with these `clauses` would, if there are such.
+    Make `changes` that no ALTER TABLE of TiDB can make, for this `reason`, by a
+    new table; None if a new table cannot have them either.
 
     Raises ``NotSupportedError`` before any change if there are none, and if
     the table has rows and OPTIONS["rebuild_tables"] does not allow it.
     """
-    if clauses is None:
+    if changes is None:
         raise NotSupportedError(
             f"{reason} Its migration has to go by way of a BigAutoField or "
             "BigIntegerField with the same column name."
         )
-    schema_editor.rebuild_table(model, clauses, reason)
+    schema_editor.rebuild_table(model, changes, reason)
 
 
 # -- Fields
@@ -78,7 +89,7 @@ def alter_field(
         rebuild(
             schema_editor,
             model,
-            _rebuild_clauses(schema_editor, old_field, new_field),
+            _changes(schema_editor, old_field, new_field),
             f"The field {new_field.name!r} of {model._meta.label} cannot be changed "
             f"in the table {model._meta.db_table!r}: {reason}",
         )
@@ -105,7 +116,7 @@ def alter_field(
         rebuild(
             schema_editor,
             model,
-            _rebuild_clauses(schema_editor, old_field, new_field),
+            _changes(schema_editor, old_field, new_field),
             f"The field {new_field.name!r} of {model._meta.label} cannot be changed "
             f"in the table {model._meta.db_table!r}, which has large ids: "
             f"{error.args[1]}.",
@@ -157,10 +168,10 @@ def _cannot_alter(
     return None
 
 
-def _rebuild_clauses(
+def _changes(
     schema_editor: Any, old_field: Field, new_field: Field
-) -> str | None:
-    """Return what a rebuild is asked for; None for what none can do."""
+) -> list[Change] | None:
+    """Return what a rebuild is to change; None for what none can do."""
     # The columns that refer to the key would have another type, or the copied
     # column another name.
     if (
@@ -170,11 +181,18 @@ def _rebuild_clauses(
         or new_field.rel_db_type(schema_editor.connection) != "bigint"
     ):
         return None
-    column = schema_editor.quote_name(new_field.column)
     modify = _modification(schema_editor, new_field)
     if not isinstance(new_field, BigAutoRandomField):
-        return modify
-    return f"DROP PRIMARY KEY, ADD PRIMARY KEY ({column}){_CLUSTERED}, {modify}"
+        return [modify]
+    key = _primary_key(schema_editor, [new_field.column], clustered=True)
+    return [DropPrimaryKey(), AddPrimaryKey(key), modify]
+
+
+def _primary_key(
+    schema_editor: Any, columns: Iterable[str], clustered: bool | None
+) -> Key:
+    name_of = schema_editor.connection.introspection.identifier_converter
+    return Key.primary(map(name_of, columns), clustered)
 
 
 def _is_auto_random(connection: Any, table: str) -> bool:
@@ -214,14 +232,19 @@ def _step(field: Field, new_field: Field) -> Field:
     return step
 
 
-def _modification(schema_editor: Any, field: Field) -> str:
-    column = schema_editor.quote_name(field.column)
-    return f"MODIFY {column} {field.db_type(schema_editor.connection)} NOT NULL"
+def _modification(schema_editor: Any, field: Field) -> Change:
+    connection = schema_editor.connection
+    name = connection.introspection.identifier_converter(field.column)
+    return ModifyColumn(Column(name, f"{field.db_type(connection)} NOT NULL"))
 
 
 def _modify(schema_editor: Any, model: type[Model], field: Field) -> None:
-    table = schema_editor.quote_name(model._meta.db_table)
-    schema_editor.execute(f"ALTER TABLE {table} {_modification(schema_editor, field)}")
+    _alter(schema_editor, model, _modification(schema_editor, field))
+
+
+def _alter(schema_editor: Any, model: type[Model], change: Change) -> None:
+    alteration = Alteration(TableName.of(model._meta.db_table), (change,))
+    schema_editor.execute(alteration.sql, None)
 
 
 def _convert(schema_editor: Any, model: type[Model], field: Field) -> None:
@@ -251,9 +274,7 @@ def _convert(schema_editor: Any, model: type[Model], field: Field) -> None:
             f"WHERE {column} > 0"
         )
         (largest,) = cursor.fetchone()
-    schema_editor.execute(
-        f"ALTER TABLE {quote(table)} AUTO_RANDOM_BASE = {(largest or 0) + 1:d}"
-    )
+    _alter(schema_editor, model, SetTableOption("AUTO_RANDOM_BASE", (largest or 0) + 1))
 
 
 def _has_central_ids(connection: Any, table: str) -> bool:
@@ -317,7 +338,11 @@ def alter_options(
             schema_editor,
             new_model,
             # All that has changed, since there is to be a new table anyway.
-            ", ".join(_option_clause(schema_editor, new_model, n) for n in changed),
+            [
+                change
+                for name in changed
+                for change in _option_changes(schema_editor, new_model, name)
+            ],
             " ".join(
                 f"Meta.{name} of {new_model._meta.label} cannot be changed in the "
                 f"table {new_model._meta.db_table!r}: {reason}"
@@ -325,21 +350,19 @@ def alter_options(
             ),
         )
         return
-    table = schema_editor.quote_name(new_model._meta.db_table)
     for name in changed:
-        clause = _option_clause(schema_editor, new_model, name)
-        schema_editor.execute(f"ALTER TABLE {table} {clause}")
+        for change in _option_changes(schema_editor, new_model, name):
+            _alter(schema_editor, new_model, change)
 
 
-def _option_clause(schema_editor: Any, model: type[Model], name: str) -> str:
+def _option_changes(schema_editor: Any, model: type[Model], name: str) -> list[Change]:
     value = option_values(model).get(name)
     if name != "tidb_clustered":
         # 0 stands for the server's default.
-        return f"{NUMBERS[name][0]} = {value or 0:d}"
+        return [SetTableOption(NUMBERS[name][0], value or 0)]
     columns = getattr(model._meta.pk, "columns", (model._meta.pk.column,))
-    key = ", ".join(map(schema_editor.quote_name, columns))
-    clustered = {True: _CLUSTERED, False: _NONCLUSTERED, None: ""}[value]
-    return f"DROP PRIMARY KEY, ADD PRIMARY KEY ({key}){clustered}"
+    key = _primary_key(schema_editor, columns, clustered=value)
+    return [DropPrimaryKey(), AddPrimaryKey(key)]
 
 
 def _cannot_alter_option(

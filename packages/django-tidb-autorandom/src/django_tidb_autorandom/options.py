@@ -103,24 +103,18 @@ def clustering(model: type[Model]) -> str:
     return "CLUSTERED" if clustered else "NONCLUSTERED"
 
 
-_QUOTED = re.compile(r"'(?:[^'\\]|''|\\.)*'")
-
-
-def _show_create_table(cursor: Any, connection: BaseDatabaseWrapper, table: str) -> str:
-    """Return a table's definition without the texts in it, such as comments."""
-    cursor.execute(f"SHOW CREATE TABLE {connection.ops.quote_name(table)}")
-    return _QUOTED.sub("", cursor.fetchone()[1])
-
-
 def is_auto_random(connection: BaseDatabaseWrapper, table: str) -> bool:
     """
-    Return whether the key of `table` is AUTO_RANDOM in the database; of a
-    composite key information_schema does not tell before TiDB 8.5.
+    Return whether `table` has an AUTO_RANDOM key in the database. Before TiDB
+    8.5, information_schema does not show this of a composite key.
 
     Raises ``DatabaseError`` if there is no such table.
     """
-    with connection.cursor() as cursor:
-        return "] AUTO_RANDOM(" in _show_create_table(cursor, connection, table)
+    # This module needs the driver, so it cannot be imported with the plugin.
+    from django_tidb.introspection import read_definition
+
+    definition = read_definition(connection, table, exact=False)
+    return any(column.is_auto_random for column in definition.columns)
 
 
 def read_options(connection: BaseDatabaseWrapper, table: str) -> dict[str, Any]:
@@ -130,18 +124,19 @@ def read_options(connection: BaseDatabaseWrapper, table: str) -> dict[str, Any]:
 
     Raises ``DatabaseError`` if there is no such table.
     """
+    # This module needs the driver, so it cannot be imported with the plugin.
+    from django_tidb.introspection import read_definition
+
+    definition = read_definition(connection, table, exact=False)
     with connection.cursor() as cursor:
-        create = _show_create_table(cursor, connection, table)
         cursor.execute(
             "SELECT tidb_pk_type FROM information_schema.tables "
             "WHERE table_schema = DATABASE() AND LOWER(table_name) = LOWER(%s)",
             [table],
         )
         (pk_type,) = cursor.fetchone()
-    # Columns and indexes stand on lines of their own before the options.
-    options = create.rpartition("\n) ")[2]
     found: dict[str, Any] = {"tidb_clustered": pk_type == "CLUSTERED"}
     for name, (keyword, _) in NUMBERS.items():
-        if match := re.search(rf"\b{keyword}=(\d+)", options):
-            found[name] = int(match[1])
+        if value := definition.option(keyword):
+            found[name] = int(value)
     return found

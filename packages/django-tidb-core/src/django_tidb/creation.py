@@ -12,15 +12,14 @@ from django.db.backends.mysql.creation import DatabaseCreation as MySQLDatabaseC
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.models.signals import post_migrate, pre_migrate
 
+from .definition import TableDefinition
+from .introspection import read_definition
+from .names import TableName, quote
 from .pending import Creation
 from .plugins import get_plugins
-from .rebuild import TableDefinition, batches, copying, definition_from, quote
+from .rebuild import batches, copying
 from .together import create_together
 
-# Where the next id starts, which differs as soon as there are rows.
-_COUNTERS = re.compile(
-    r" AUTO_INCREMENT=\d+| /\*T!\[auto_rand_base\] AUTO_RANDOM_BASE=\d+ \*/"
-)
 _STRING = r"'(?:[^'\\]|''|\\.)*'"
 _NO_SUCH_TABLE = 1146
 
@@ -147,7 +146,8 @@ class DatabaseCreation(MySQLDatabaseCreation):
         return (
             {kind: sorted(names) for kind, names in kinds.items()},
             {
-                table: _COUNTERS.sub("", database.table(table).sql(table))
+                # Where the next id starts differs as soon as there are rows.
+                table: database.table(table).without_counters().sql(table)
                 for table in tables
             },
             recorded in tables and database.migrations(recorded),
@@ -172,7 +172,7 @@ class _Database:
             return list(cursor.fetchall())
 
     def full_name(self, table: str) -> str:
-        return f"{self.quoted}.{quote(table)}"
+        return TableName(table, self.name).sql
 
     def _collation(self) -> list[tuple[Any, ...]]:
         return self.fetch(
@@ -201,14 +201,13 @@ class _Database:
         return kinds
 
     def definition(self, kind: str, name: str) -> str:
-        """Return the statement that creates a table, a view or a sequence."""
+        """Return the statement that creates a view or a sequence."""
         ((_, sql, *_),) = self.fetch(f"SHOW CREATE {kind} {self.full_name(name)}")
         return str(sql)
 
     def table(self, name: str) -> TableDefinition:
         """Return the definition of a table, wherever it is to be created."""
-        sql = self.definition("TABLE", name)
-        return definition_from(self.connection, sql).within(self.name)
+        return read_definition(self.connection, TableName(name, self.name))
 
     def not_empty(self, tables: list[str]) -> list[str]:
         """Return the names of those tables that hold rows."""

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import namedtuple
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
+from django.db import NotSupportedError
 from django.db.backends.mysql.introspection import (
     DatabaseIntrospection as MySQLDatabaseIntrospection,
 )
 from django.db.backends.mysql.introspection import FieldInfo as MySQLFieldInfo
 
+from .definition import Key, TableDefinition
 from .known_issues import KNOWN_ISSUES
+from .names import TableName
 from .plugins import get_plugins
-from .rebuild import TableDefinition, definition_from, quote
 
-__all__ = ["DatabaseIntrospection", "FieldInfo"]
+__all__ = ["DatabaseIntrospection", "FieldInfo", "read_definition"]
 
 _FieldInfo = namedtuple(  # type: ignore[misc]  # Django's names, whatever they are
     "_FieldInfo",
@@ -103,10 +105,10 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
             constraint["columns"] = [
                 None if column == "NULL" else column for column in constraint["columns"]
             ]
-        for name in self._foreign_keys_elsewhere(cursor, table_name):
+        for key in self._foreign_keys_elsewhere(table_name):
             # Its index may have the same name, and is there still.
-            if name in constraints:
-                constraints[name]["foreign_key"] = None
+            if key.name in constraints:
+                constraints[key.name]["foreign_key"] = None
         if self.connection.features.can_introspect_check_constraints:
             constraints.update(self._check_constraints(cursor, table_name))
         return constraints
@@ -114,37 +116,26 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
     def get_relations(self, cursor: Any, table_name: str) -> dict[str, Any]:
         relations: dict[str, Any] = super().get_relations(cursor, table_name)
         if relations:
-            elsewhere = self._foreign_keys_elsewhere(cursor, table_name)
-            for column in itertools.chain.from_iterable(elsewhere.values()):
-                relations.pop(column, None)
+            for key in self._foreign_keys_elsewhere(table_name):
+                for column in key.columns:
+                    relations.pop(column, None)
         return relations
 
-    def _foreign_keys_elsewhere(
-        self, cursor: Any, table_name: str
-    ) -> dict[str, list[str]]:
+    def _foreign_keys_elsewhere(self, table_name: str) -> list[Key]:
         """
-        Return the foreign keys to other databases, which Django leaves out, and
-        their columns, where information_schema does not tell.
+        Return the foreign keys to other databases, which Django leaves out,
+        where information_schema does not tell.
         """
         if not KNOWN_ISSUES["foreign-key-database"].affects(
             self.connection.tidb_version
         ):
-            return {}
-        if (definition := self._definition(cursor, table_name)) is None:
-            return {}
-        cursor.execute("SELECT DATABASE()")
-        (database,) = cursor.fetchone()
-        return definition.within(database).foreign_keys_elsewhere()
-
-    def _definition(self, cursor: Any, table_name: str) -> TableDefinition | None:
-        """Return a table's definition, or None if it is a view."""
-        cursor.execute(
-            f"SHOW CREATE TABLE {self.connection.ops.quote_name(table_name)}"
-        )
-        sql = cursor.fetchone()[1]
-        if sql.startswith("CREATE TABLE "):
-            return definition_from(self.connection, sql)
-        return None
+            return []
+        definition = _read(self.connection, TableName.of(table_name))
+        return [
+            key
+            for key in (definition.keys if definition else ())
+            if key.refers_to and key.refers_to.table.database
+        ]
 
     def _check_constraints(self, cursor: Any, table_name: str) -> dict[str, Any]:
         if not (clauses := self._check_clauses(cursor, table_name)):
@@ -180,12 +171,9 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
                 [table_name],
             )
             return list(cursor.fetchall())
-        if (definition := self._definition(cursor, table_name)) is None:
-            return []
-        return [
-            (name, key.removeprefix(f"CONSTRAINT {quote(name)} "))
-            for name, key in definition.checks().items()
-        ]
+        definition = _read(self.connection, TableName.of(table_name))
+        checks = definition.checks if definition else ()
+        return [(key.name, f"({key.parts[0]})") for key in checks]
 
     def existing(self, names: Iterable[str]) -> set[str]:
         """Return the names, in small letters, of those tables that exist."""
@@ -238,3 +226,53 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
                 {"table": table, "column": column}
                 for table, column in cursor.fetchall()
             ]
+
+
+def read_definition(
+    connection: Any, table: str | TableName, *, exact: bool = True
+) -> TableDefinition:
+    """
+    Return the definition of a table, which is in the current database if its
+    name, or ``db_table`` of its model, does not tell another one.
+
+    Raises ``DatabaseError`` if there is no such table, and ValueError if it is
+    a view. Raises ``NotSupportedError`` if the definition is to be `exact`, so
+    that the table can be made anew from it, and the server's answer is
+    ambiguous: see the known issue "show-create-backslash".
+    """
+    if isinstance(table, str):
+        table = TableName.of(table)
+    if definition := _read(connection, table, exact=exact):
+        return definition
+    raise ValueError(f"{table.sql} is a view, which has no definition of a table.")
+
+
+def _read(
+    connection: Any, table: TableName, *, exact: bool = True
+) -> TableDefinition | None:
+    """Return the definition of a table as read_definition() does, None of a view."""
+    version = connection.tidb_version
+    with connection.cursor() as cursor:
+        # In lower case, for tests that look for CREATE TABLE among the queries.
+        cursor.execute(f"show create table {table.sql}")
+        is_view = cursor.description[0][0].lower() == "view"
+        sql = cursor.fetchone()[1]
+        if is_view:
+            return None
+        if "\\" in sql and KNOWN_ISSUES["show-create-backslash"].affects(version):
+            if exact:
+                raise NotSupportedError(
+                    f"TiDB {version} does not tell backslashes in defaults and "
+                    "comments from escaped characters, so a table with such a text "
+                    f"cannot be made anew or altered in several statements: {sql}"
+                )
+            sql = sql.replace("\\", "\\\\")
+        definition = TableDefinition.parse(sql)
+        definition = replace(
+            definition, name=TableName(definition.name.name, table.database)
+        )
+        database = table.database
+        if not database and any(key.refers_to for key in definition.keys):
+            cursor.execute("SELECT DATABASE()")
+            (database,) = cursor.fetchone()
+    return definition.within(database) if database else definition

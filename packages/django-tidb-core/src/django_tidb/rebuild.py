@@ -5,386 +5,58 @@ TiDB cannot change a clustered primary key, make a column AUTO_INCREMENT, add a
 STORED generated column or change the collation of an indexed column:
 https://docs.pingcap.com/tidb/stable/sql-statement-alter-table
 
-The table is created anew beside itself and its rows are copied. Then the live
-table is renamed aside, which waits for the transactions that use it, so that
-its rows no longer change; if they have changed since they were copied, it is
-renamed back and nothing has happened. Else the foreign keys that point at it
-are pointed at the new table, and that is renamed into its place.
+The steps of a rebuild of the table "t" are:
+  1. Create a table with the new definition, "t__rebuild_new". The names of
+     CHECK constraints are unique in a database, so it has interim ones.
+  2. Copy the rows, in batches, and note a checksum of them.
+  3. Rename "t" to "t__rebuild_old". This waits for the transactions that use
+     the table, so its rows no longer change; who writes gets error 1146.
+  4. Compare its rows with the checksum. If they changed while they were
+     copied, rename it back and drop the new table: nothing has happened.
+  5. Point the foreign keys of other tables at the new table, under interim
+     names.
+  6. Rename "t__rebuild_new" to "t".
+  7. Give foreign keys and CHECK constraints their names.
+  8. Drop "t__rebuild_old".
 
-The names of the two tables tell how far a rebuild came that was interrupted,
-so the next one goes back or finishes it: see :func:`recover`.
+An error before step 6 has been done leads back, a later one leaves the rest of
+the steps to do. The names of the tables tell how far a rebuild came that was
+interrupted, so :func:`recover` can go back or finish it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from django.db import DatabaseError, NotSupportedError, transaction
 from django.db.backends.utils import truncate_name
 
-from .known_issues import KNOWN_ISSUES
+from .alteration import Alteration
+from .changes import (
+    ROW_ID_OPTIONS,
+    AddColumn,
+    AddKey,
+    AddPrimaryKey,
+    Change,
+    DropColumn,
+    DropKey,
+    DropPrimaryKey,
+    ModifyColumn,
+    SetTableOption,
+)
+from .definition import KeyKind, TableDefinition
+from .introspection import read_definition
+from .names import TableName, quote
 from .plugins import get_plugins
 
-__all__ = [
-    "TableDefinition",
-    "batches",
-    "copying",
-    "definition_from",
-    "interrupted",
-    "quote",
-    "read_definition",
-    "rebuild",
-    "recover",
-]
+__all__ = ["batches", "copying", "interrupted", "rebuild", "recover"]
 
 #: Rows that are copied in one transaction, whose size TiDB limits:
 #: https://docs.pingcap.com/tidb/stable/tidb-limitations
 BATCH = 20_000
-
-_NAME = r"`((?:[^`]|``)+)`"
-_TOKEN = re.compile(
-    r"'(?:[^'\\]|''|\\.)*'|`(?:[^`]|``)*`|/\*.*?\*/|[(),]|[^'`(),/]+|/", re.DOTALL
-)
-
-
-def _split(text: str) -> list[str]:
-    """Return the parts of `text` between commas that no bracket encloses."""
-    parts, depth = [""], 0
-    for piece in _TOKEN.findall(text):
-        depth += {"(": 1, ")": -1}.get(piece, 0)
-        if piece == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += piece
-    return [part.strip() for part in parts]
-
-
-def _names(text: str) -> list[str]:
-    return [name.replace("``", "`") for name in re.findall(_NAME, text)]
-
-
-def quote(name: str) -> str:
-    """Return a name in backticks."""
-    return f"`{name.replace('`', '``')}`"
-
-
-@dataclass(frozen=True)
-class TableDefinition:
-    """What SHOW CREATE TABLE tells, so that it can be changed."""
-
-    #: Columns by their names, each with its name and in the server's words.
-    columns: dict[str, str]
-    #: Keys and constraints, likewise; the primary key's name is "".
-    keys: dict[str, str]
-    #: What follows the closing bracket.
-    options: str
-    #: What precedes the name.
-    create: str = "CREATE TABLE"
-
-    @classmethod
-    def parse(cls, sql: str) -> TableDefinition:
-        """
-        Return the definition that `sql`, SHOW CREATE TABLE's answer, has.
-
-        Raises ValueError if it cannot be read to the letter.
-        """
-        # TiDB 7.5 does not indent a CHECK.
-        sql = sql.replace(",\nCONSTRAINT ", ",\n  CONSTRAINT ")
-        head, _, rest = sql.partition(" (\n  ")
-        body, _, options = rest.rpartition("\n) ")
-        columns, keys = {}, {}
-        for part in _split(body):
-            if part.startswith("`"):
-                columns[_names(part)[0]] = part
-            elif part.startswith("PRIMARY KEY"):
-                keys[""] = part
-            else:
-                # A foreign key and its index have the same name.
-                kind = "FOREIGN KEY " if _kind(part) == "FOREIGN KEY" else ""
-                keys[kind + _names(part)[0]] = part
-        create, _, name = head.partition(" `")
-        definition = cls(columns, keys, options, create)
-        if definition._sql(_names(f"`{name}")[0], keys.values()) != sql:
-            raise ValueError(f"This table's definition cannot be read: {sql}")
-        return definition
-
-    def sql(self, table: str) -> str:
-        """Return CREATE TABLE for a table of this name."""
-        return self._sql(table, map(_written, self.keys.values()))
-
-    def _sql(self, table: str, keys: Iterable[str]) -> str:
-        body = ",\n  ".join((*self.columns.values(), *keys))
-        return f"{self.create} {quote(table)} (\n  {body}\n) {self.options}"
-
-    def within(self, database: str) -> TableDefinition:
-        """
-        Return the definition without the name of the `database` that its
-        sequences are in, or, as TiDB 7.5 writes it, its foreign keys.
-        """
-        sequence = rf"(?i)^([^']* DEFAULT \(?nextval\(){re.escape(quote(database))}\."
-        columns = {
-            name: re.sub(sequence, r"\1", column)
-            for name, column in self.columns.items()
-        }
-        keys = {
-            name: key.replace(f" REFERENCES {quote(database)}.", " REFERENCES ", 1)
-            if _kind(key) == "FOREIGN KEY"
-            else key
-            for name, key in self.keys.items()
-        }
-        return replace(self, columns=columns, keys=keys)
-
-    @property
-    def clustered_key(self) -> list[str]:
-        """The columns of the primary key, if the rows are stored by it."""
-        key = self.keys.get("", "")
-        return [] if " NONCLUSTERED " in key else _names(key)
-
-    def stored_columns(self) -> set[str]:
-        """Return the names of the columns that hold what they were given."""
-        return {
-            name
-            for name, column in self.columns.items()
-            if " GENERATED ALWAYS AS " not in column
-        }
-
-    def foreign_keys(self, target: str) -> dict[str, str]:
-        """Return the foreign keys to the table `target`, by their names."""
-        references = f" REFERENCES {quote(target)} ("
-        return {_names(key)[0]: key for key in self.keys.values() if references in key}
-
-    def implicit_indexes(self, column: str) -> list[str]:
-        """
-        Return the indexes that the server has made for foreign keys of this
-        column: they have the name of one, be it that of before a renaming.
-        """
-        key_columns = f" FOREIGN KEY ({quote(column)}) REFERENCES "
-        foreign = {_names(k)[0] for k in self.keys.values() if key_columns in k}
-        return [
-            name
-            for name, key in self.keys.items()
-            if key == f"KEY {quote(name)} ({quote(column)})"
-            and foreign
-            and (name in foreign or _FOREIGN_KEY_NAME.search(name))
-        ]
-
-    def has_index(self, column: str, besides: Iterable[str]) -> bool:
-        """Return whether another index than these begins with a column, all of it."""
-        begins = re.compile(rf"[A-Z ]+(?:{_NAME} )?\({re.escape(quote(column))}[,)]")
-        return any(
-            begins.match(key) for name, key in self.keys.items() if name not in besides
-        )
-
-    def foreign_keys_elsewhere(self) -> dict[str, list[str]]:
-        """
-        Return the foreign keys that name the database of their target, and
-        their columns.
-        """
-        found = {}
-        for key in self.keys.values():
-            columns, _, target = key.partition(" REFERENCES ")
-            if _kind(key) == "FOREIGN KEY" and re.match(rf"{_NAME}\.", target):
-                name, *found_columns = _names(columns)
-                found[name] = found_columns
-        return found
-
-    def checks(self) -> dict[str, str]:
-        """Return the CHECK constraints by their names."""
-        return {name: key for name, key in self.keys.items() if _kind(key) == "CHECK"}
-
-    def alter(self, clauses: str) -> TableDefinition:
-        """
-        Return the definition after ALTER TABLE with these clauses.
-
-        Raises ValueError for a clause that no rebuild is made for.
-        """
-        columns, keys = dict(self.columns), dict(self.keys)
-        options: dict[str, int] = {}
-        for clause in _split(clauses):
-            if match := re.fullmatch(
-                rf"(?:MODIFY|ADD COLUMN) ({_NAME} .+)", clause, re.DOTALL
-            ):
-                columns[_names(clause)[0]] = match[1]
-            elif re.fullmatch(rf"DROP COLUMN {_NAME}", clause):
-                (name,) = _names(clause)
-                del columns[name]
-                keys = self._without(keys, name)
-            elif clause == "DROP PRIMARY KEY":
-                del keys[""]
-            elif match := re.fullmatch(
-                rf"ADD (?:CONSTRAINT {_NAME} )?(PRIMARY KEY \(.+)", clause
-            ):
-                keys[""] = match[2]
-            elif match := re.fullmatch(_OPTION, clause):
-                options[match[1]] = int(match[2])
-            else:
-                raise ValueError(f"No table is rebuilt for {clause}")
-        if gone := self._lost_source(columns):
-            raise ValueError(f"A generated column uses {gone}.")
-        return replace(
-            self,
-            columns=columns,
-            keys=keys,
-            options=_with(self.options, columns, options),
-        )
-
-    def _lost_source(self, columns: dict[str, str]) -> str | None:
-        """Return a column that is not among `columns`, but used by one of them."""
-        return next(
-            (
-                name
-                for name in self.columns.keys() - columns.keys()
-                for column in columns.values()
-                if quote(name) in column.partition(" GENERATED ALWAYS AS ")[2]
-            ),
-            None,
-        )
-
-    def has(self, clauses: str) -> bool:
-        """Return whether ALTER TABLE with these clauses has been done before."""
-        for clause in _split(clauses):
-            name = (_names(clause) or [""])[0]
-            if clause.startswith("ADD COLUMN "):
-                done = name in self.columns
-            elif clause.startswith("DROP COLUMN "):
-                done = name not in self.columns
-            elif clause == "DROP PRIMARY KEY":
-                done = "" not in self.keys
-            elif " PRIMARY KEY (" in clause:
-                done = _names(self.keys.get("", "")) == _names(clause)[1:]
-            else:
-                done = False
-            if not done:
-                return False
-        return True
-
-    def clauses_from(self, other: TableDefinition) -> Iterator[str]:
-        """Yield clauses of ALTER TABLE, one by one, that `other` becomes this by."""
-        added = {n: k for n, k in other.keys.items() if self.keys.get(n) != k}
-        # Of an index that a foreign key may need until another is back.
-        last = {
-            name
-            for name, key in added.items()
-            if _kind(key) == "INDEX"
-            and name not in self.keys
-            and self.columns.keys() >= set(_names(key)[1:])
-        }
-        for kind in ("FOREIGN KEY", "CHECK", "INDEX"):
-            for name, key in added.items():
-                if name and name not in last and _kind(key) == kind:
-                    yield f"DROP {kind} {quote(_names(key)[0])}"
-        found = dict(other.columns)
-        gone = [name for name in self.columns if name not in found]
-        new = [name for name in found if name not in self.columns]
-        if len(gone) == len(new) == 1:
-            yield f"RENAME COLUMN {quote(*new)} TO {quote(*gone)}"
-            column = found.pop(*new)
-            found[gone[0]] = column.replace(quote(*new), quote(*gone), 1)
-            new = []
-        for name in new:
-            yield f"DROP COLUMN {quote(name)}"
-        for name, column in self.columns.items():
-            if found.get(name, column) != column:
-                yield f"MODIFY {column}"
-        removed = {n: k for n, k in self.keys.items() if other.keys.get(n) != k}
-        for kind in ("INDEX", "CHECK", "FOREIGN KEY"):
-            for key in removed.values():
-                if not key.startswith("PRIMARY KEY") and _kind(key) == kind:
-                    yield f"ADD {_written(key)}"
-        for name in filter(None, last):
-            yield f"DROP INDEX {quote(name)}"
-
-    @staticmethod
-    def _without(keys: dict[str, str], column: str) -> dict[str, str]:
-        # As MySQL does: a key loses the column, and goes with its last one.
-        left = {}
-        for name, key in keys.items():
-            match = re.fullmatch(rf"(.*?\()({_NAME}(?:,{_NAME})*)(\).*)", key)
-            if match and column in (parts := _names(match[2])):
-                parts.remove(column)
-                if not parts:
-                    continue
-                key = match[1] + ",".join(map(quote, parts)) + match[5]
-            left[name] = key
-        return left
-
-
-# Options of a table that ALTER TABLE does not change, or not always; 0 stands
-# for the server's default.
-_OPTION = r"(AUTO_ID_CACHE|PRE_SPLIT_REGIONS|SHARD_ROW_ID_BITS) = (\d+)"
-
-
-def _with(options: str, columns: dict[str, str], changes: dict[str, int]) -> str:
-    """Return `options` of a table with changes, and as fits its columns."""
-    names = list(changes)
-    definitions = " ".join(columns.values())
-    # Where the ids go on, if there is no column any more that counts on.
-    if " AUTO_RANDOM(" not in definitions:
-        names.append("AUTO_RANDOM_BASE")
-    if " AUTO_INCREMENT" not in definitions:
-        names.append("AUTO_INCREMENT")
-    for name in names:
-        options = re.sub(rf" (?:/\*T!\[\w+\] {name}=\d+ \*/|{name}=\d+)", "", options)
-    head, line, partitions = options.partition("\nPARTITION BY")
-    for name, value in changes.items():
-        if value:
-            head += f" {name}={value}"
-    return head + line + partitions
-
-
-# What Django names a foreign key, and so its index: a table, a column, a hash, and
-# what it refers to.
-_FOREIGN_KEY_NAME = re.compile(r"_[0-9a-f]{8}_fk_")
-
-
-def _kind(key: str) -> str:
-    match = re.match(rf"CONSTRAINT {_NAME} (FOREIGN KEY|CHECK) \(", key)
-    return match[2] if match else "INDEX"
-
-
-def _written(key: str) -> str:
-    """Return a key as it is written: SHOW adds brackets to that of a CHECK."""
-    return re.sub(
-        rf"^(CONSTRAINT {_NAME} CHECK )\(\((.*)\)\)", r"\1(\3)", key, flags=re.DOTALL
-    )
-
-
-def definition_from(connection: Any, sql: str) -> TableDefinition:
-    """
-    Return the definition that `sql`, SHOW CREATE TABLE's answer, has.
-
-    Raises NotSupportedError if the server's answer is not unambiguous.
-    """
-    version = connection.tidb_version
-    if "\\" in sql and KNOWN_ISSUES["show-create-backslash"].affects(version):
-        raise NotSupportedError(
-            f"TiDB {version} does not tell backslashes in defaults and comments from "
-            "escaped characters, so a table with such a text cannot be made anew or "
-            f"altered in several statements: {sql}"
-        )
-    return TableDefinition.parse(sql)
-
-
-def read_definition(connection: Any, table: str) -> TableDefinition:
-    """
-    Return the definition of a table of the current database.
-
-    Raises NotSupportedError if the server's answer is not unambiguous.
-    """
-    with connection.cursor() as cursor:
-        # In small letters, for whoever looks for CREATE TABLE among the queries.
-        cursor.execute(f"show create table {quote(table)}")
-        sql = cursor.fetchone()[1]
-        definition = definition_from(connection, sql)
-        if " REFERENCES " not in sql:
-            return definition
-        cursor.execute("SELECT DATABASE()")
-        (database,) = cursor.fetchone()
-    return definition.within(database)
 
 
 def _aside(table: str) -> tuple[str, str]:
@@ -448,6 +120,9 @@ class _Tables:
     def drop(self, table: str) -> None:
         self.run(f"DROP TABLE {quote(table)}")
 
+    def alter(self, table: str, change: Change) -> None:
+        self.run(Alteration(TableName(table), (change,)).sql)
+
     # -- Foreign keys: one with an interim name stands in for each while it is
     # -- dropped and made again, so that no row goes unchecked.
 
@@ -455,16 +130,12 @@ class _Tables:
         for child in self.referring(self.old):
             if child == self.old:
                 continue
-            keys = self.definition(child).foreign_keys(self.old)
-            for name, key in keys.items():
-                interim = key.replace(
-                    f"CONSTRAINT {quote(name)}", f"CONSTRAINT {quote(_interim(name))}"
-                ).replace(
-                    f" REFERENCES {quote(self.old)} ",
-                    f" REFERENCES {quote(self.new)} ",
+            for key in self.definition(child).foreign_keys(TableName(self.old)):
+                interim = key.renamed(_interim(key.name)).pointed_at(
+                    TableName(self.new)
                 )
-                self.run(f"ALTER TABLE {quote(child)} ADD {interim}")
-                self.run(f"ALTER TABLE {quote(child)} DROP FOREIGN KEY {quote(name)}")
+                self.alter(child, AddKey(interim))
+                self.alter(child, DropKey(key.kind, key.name))
 
     def settle(self, target: str, to: str) -> None:
         """Give interim foreign keys to `target` their names, pointing `to`."""
@@ -472,36 +143,31 @@ class _Tables:
             if child == self.old:
                 continue
             definition = self.definition(child)
-            for interim, key in definition.foreign_keys(target).items():
-                name = interim.removesuffix(_CONSTRAINT)
-                if name == interim:
+            for interim in definition.foreign_keys(TableName(target)):
+                name = interim.name.removesuffix(_CONSTRAINT)
+                if name == interim.name:
                     continue
-                if f"FOREIGN KEY {name}" not in definition.keys:
-                    final = key.replace(quote(interim), quote(name)).replace(
-                        f" REFERENCES {quote(target)} ", f" REFERENCES {quote(to)} "
-                    )
+                if definition.key(KeyKind.FOREIGN_KEY, name) is None:
+                    final = interim.renamed(name).pointed_at(TableName(to))
                     # The rows have been checked already.
                     with self.connection.session_variables(foreign_key_checks=0):
-                        self.run(f"ALTER TABLE {quote(child)} ADD {final}")
-                self.run(
-                    f"ALTER TABLE {quote(child)} DROP FOREIGN KEY {quote(interim)}"
-                )
+                        self.alter(child, AddKey(final))
+                self.alter(child, DropKey(interim.kind, interim.name))
 
     # -- CHECK constraints: their names are unique in a database.
 
     def settle_checks(self) -> None:
-        olds = self.definition(self.old).checks()
-        news = self.definition(self.table).checks()
-        for interim, key in news.items():
-            name = interim.removesuffix(_CONSTRAINT)
-            if name == interim:
+        olds = self.definition(self.old)
+        news = self.definition(self.table)
+        for interim in news.checks:
+            name = interim.name.removesuffix(_CONSTRAINT)
+            if name == interim.name:
                 continue
-            if name in olds:
-                self.run(f"ALTER TABLE {quote(self.old)} DROP CHECK {quote(name)}")
-            if name not in news:
-                final = _written(key).replace(quote(interim), quote(name), 1)
-                self.run(f"ALTER TABLE {quote(self.table)} ADD {final}")
-            self.run(f"ALTER TABLE {quote(self.table)} DROP CHECK {quote(interim)}")
+            if olds.key(KeyKind.CHECK, name):
+                self.alter(self.old, DropKey(KeyKind.CHECK, name))
+            if news.key(KeyKind.CHECK, name) is None:
+                self.alter(self.table, AddKey(interim.renamed(name)))
+            self.alter(self.table, DropKey(KeyKind.CHECK, interim.name))
 
     # -- The way back, and the way to the end
 
@@ -540,17 +206,24 @@ def recover(editor: Any, table: str) -> bool:
     return False
 
 
-def rebuild(editor: Any, table: str, clauses: str, reason: str) -> None:
+def rebuild(editor: Any, alteration: Alteration, reason: str) -> None:
     """
-    Do what ALTER TABLE with these clauses is refused, for this `reason`.
+    Make an alteration that ALTER TABLE is refused, for this `reason`, a sentence.
 
     Raises ``NotSupportedError`` if the table has rows and OPTIONS do not allow
     its rebuild, and if its rows changed meanwhile: nothing has happened then.
+    Raises ValueError if a table is not rebuilt for one of the changes.
     """
+    for change in alteration.changes:
+        if not _is_rebuilt_for(change):
+            raise ValueError(f"No table is rebuilt for {change.clause}")
+    if alteration.table.database:
+        raise ValueError(f"No table of another database is rebuilt: {alteration.sql}")
+    table = alteration.table.name
     tables = _Tables(editor, table)
     old = tables.definition(table)
-    new = old.alter(clauses)
-    about = f"TiDB refuses ALTER TABLE {quote(table)} {clauses}: {reason.rstrip('.')}."
+    new = alteration.apply(old)
+    about = f"TiDB refuses {alteration.sql}: {reason.rstrip('.')}."
     if tables.fetch(f"SELECT 1 FROM {quote(table)} LIMIT 1") and not _allowed(
         editor.connection, table
     ):
@@ -565,12 +238,13 @@ def rebuild(editor: Any, table: str, clauses: str, reason: str) -> None:
             stack.enter_context(plugin.rebuilding(editor, table))
         # A plugin may have altered the table.
         old = tables.definition(table)
-        new = old.alter(clauses)
+        new = alteration.apply(old)
         stack.enter_context(copying(editor.connection))
         try:
-            _create(tables, old, new)
-            copied = _copy(tables, old, new)
-            tables.rename(table, tables.old)
+            _create(tables, old, new)  # 1
+            copied = _copy(tables, old, new)  # 2
+            tables.rename(table, tables.old)  # 3
+            # 4
             if (
                 copied != _checksum(tables, tables.old, old)
                 or copied[0]
@@ -580,15 +254,23 @@ def rebuild(editor: Any, table: str, clauses: str, reason: str) -> None:
                     f"{about} The table was to be rebuilt, but its rows changed while "
                     "they were copied. Stop what writes to it and run this again."
                 )
-            tables.point_at_new()
-            tables.rename(tables.new, table)
+            tables.point_at_new()  # 5
+            tables.rename(tables.new, table)  # 6
         except BaseException:
             # What goes wrong here as well would only hide the cause; recover()
             # is for that.
             with contextlib.suppress(DatabaseError):
                 tables.go_back()
             raise
-        tables.finish()
+        tables.finish()  # 7 and 8
+
+
+def _is_rebuilt_for(change: Change) -> bool:
+    if isinstance(change, SetTableOption):
+        return change.name in ROW_ID_OPTIONS and isinstance(change.value, int)
+    return isinstance(
+        change, (AddColumn, ModifyColumn, DropColumn, AddPrimaryKey, DropPrimaryKey)
+    )
 
 
 def _allowed(connection: Any, table: str) -> bool:
@@ -613,20 +295,22 @@ def copying(connection: Any) -> Iterator[None]:
 
 
 def _create(tables: _Tables, old: TableDefinition, new: TableDefinition) -> None:
-    checks = new.checks()
-    interim = {
-        name: key.replace(quote(name), quote(_interim(name)), 1)
-        for name, key in checks.items()
-    }
-    planned = replace(new, keys={**new.keys, **interim})
-    tables.run(planned.sql(tables.new))
+    keys = (
+        # The server gives a name to a CHECK that has none.
+        key.renamed(_interim(key.name))
+        if key.kind is KeyKind.CHECK and key.name
+        else key
+        for key in new.keys
+    )
+    tables.run(replace(new, keys=tuple(keys)).sql(tables.new))
     # What does not change has to be read as it was written.
     created = tables.definition(tables.new)
-    for name, column in old.columns.items():
-        if new.columns.get(name) == column != created.columns[name]:
+    for column in old.columns:
+        found = created.column(column.name)
+        if found and new.column(column.name) == column != found:
             raise NotSupportedError(
-                f"The table {tables.table!r} cannot be rebuilt: its column {column} "
-                f"would become {created.columns[name]}."
+                f"The table {tables.table!r} cannot be rebuilt: its column "
+                f"{column.sql} would become {found.sql}."
             )
     for (replicas,) in tables.fetch(
         "SELECT replica_count FROM information_schema.tiflash_replica "

@@ -17,10 +17,11 @@ from .defaults import (
     has_db_default,
     without_db_default,
 )
+from .definition import KeyKind
+from .introspection import read_definition
 from .known_issues import KNOWN_ISSUES
 from .pending import Creation
 from .plugins import get_plugins
-from .rebuild import read_definition
 from .references import targets
 from .sending import NO_PARAMS, SendingSchemaEditor
 from .statements import IndexStatement
@@ -488,15 +489,15 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
             for column in columns:
                 found = definition.implicit_indexes(column)
                 if self.collect_sql or definition.has_index(column, besides=found):
-                    for name in found:
-                        self.execute(self._delete_index_sql(model, name), None)
+                    for index in found:
+                        self.execute(self._delete_index_sql(model, index.name), None)
 
     def _delete_check_sql(self, model: type[Model], name: str) -> Statement | None:
         # A constraint that was created while the server ignored CHECK does not
         # exist, and cannot be dropped: error 3940.
         if not self.collect_sql:
             definition = read_definition(self.connection, model._meta.db_table)
-            if name not in definition.checks():
+            if definition.key(KeyKind.CHECK, name) is None:
                 return None
         return super()._delete_check_sql(model, name)
 

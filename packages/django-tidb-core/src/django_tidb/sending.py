@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,11 +20,15 @@ from django.db.backends.mysql.schema import (
 )
 from django.db.models import Model
 
+from .alteration import Alteration
+from .changes import Change
 from .fulltext import without_fulltext
 from .gathering import Gathering
+from .introspection import read_definition
 from .known_issues import KNOWN_ISSUES
+from .names import TableName
 from .pending import Addition, Creation
-from .rebuild import read_definition, rebuild
+from .rebuild import rebuild
 from .references import ForwardReferences
 from .statements import IndexStatement
 from .together import create_together
@@ -38,8 +42,6 @@ logger = logging.getLogger("django.db.backends.schema")
 # for themselves. Before Django 5.0 values are quoted with their percent signs
 # doubled, which an empty tuple of parameters undoes.
 NO_PARAMS: Any = None if django.VERSION >= (5, 0) else ()
-
-_ALTER_TABLE = re.compile(r"ALTER TABLE `((?:[^`]|``)+)` (.+)", re.DOTALL)
 
 _MODIFY = re.compile(r"ALTER TABLE `(?:[^`]|``)+` MODIFY ")
 
@@ -289,11 +291,11 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         """Return whether a rebuild that was completed has done this before."""
         if not self._completed_rebuilds:
             return False
-        found = self._alter_table(str(sql), params)
+        alteration = self._alteration(str(sql), params)
         return (
-            found is not None
-            and found[0] in self._completed_rebuilds
-            and read_definition(self.connection, found[0]).has(found[1])
+            alteration is not None
+            and alteration.table.name in self._completed_rebuilds
+            and alteration.is_done(read_definition(self.connection, alteration.table))
         )
 
     def _execute_or_rebuild(self, sql: Any, params: Any) -> None:
@@ -302,8 +304,8 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         except DatabaseError as error:
             if error.args[0] not in _REFUSED:
                 raise
-            found = self._alter_table(str(sql), params)
-            if found is None:
+            alteration = self._alteration(str(sql), params)
+            if alteration is None:
                 raise
             # AUTO_INCREMENT can be removed only with this variable:
             # https://docs.pingcap.com/tidb/stable/system-variables#tidb_allow_remove_auto_inc-new-in-v2118-and-v304
@@ -312,39 +314,45 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
                     super().execute(sql, params)
                 return
             try:
-                rebuild(self, *found, error.args[1])
+                rebuild(self, alteration, error.args[1])
             except ValueError:
                 raise error from None
 
-    def _alter_table(self, sql: str, params: Any) -> tuple[str, str] | None:
-        """Return the table and the clauses of an ALTER TABLE."""
-        match = _ALTER_TABLE.fullmatch(sql)
-        if match is None:
-            return None
-        clauses = match[2]
+    def _alteration(self, sql: str, params: Any) -> Alteration | None:
+        """Return the changes that a statement makes; None if they are unknown."""
         if params is not None:
-            clauses %= tuple(map(self.quote_value, params))
-        return match[1].replace("``", "`"), clauses
+            sql %= tuple(map(self.quote_value, params))
+        try:
+            return Alteration.parse(sql)
+        except ValueError:
+            return None
 
-    def rebuild_table(self, model: type[Model], clauses: str, reason: str) -> None:
+    def rebuild_table(
+        self, model: type[Model], changes: Sequence[Change], reason: str
+    ) -> None:
         """
-        Do by a new table what ALTER TABLE with these clauses cannot, for this
-        `reason`, a sentence. For plugins, which know beforehand.
+        Make `changes` that ALTER TABLE cannot make, for this `reason`, a
+        sentence, by a new table. For plugins, which know beforehand. The changes
+        are about columns, the primary key, and the table options in
+        :data:`django_tidb.changes.ROW_ID_OPTIONS`.
 
         Raises ``NotSupportedError``, before any change, if the table has rows
-        and OPTIONS["rebuild_tables"] does not allow it.
+        and OPTIONS["rebuild_tables"] does not allow it, and ValueError if a
+        change cannot be made.
         """
         table = model._meta.db_table
+        alteration = Alteration(TableName.of(table), tuple(changes))
         if self.collect_sql:
             self.collected_sql.append(
                 f"-- The table {table} is rebuilt for what is refused otherwise:"
             )
-            self.execute(f"ALTER TABLE {self.quote_name(table)} {clauses}", None)
+            self.execute(alteration.sql, None)
             return
         with self._all_or_nothing(model):
             # An earlier rebuild may have been interrupted.
             self._begin_undos()
-            rebuild(self, table, clauses, reason)
+            if not self._has_been_done(alteration.sql, None):
+                rebuild(self, alteration, reason)
 
     # -- Operations that take several statements
 

@@ -8,7 +8,10 @@ from typing import Any
 from django.db import DatabaseError
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
-from .rebuild import TableDefinition, interrupted, read_definition, recover
+from .alteration import Alteration, changes_to
+from .definition import TableDefinition
+from .introspection import read_definition
+from .rebuild import interrupted, recover
 
 __all__ = ["Undo"]
 
@@ -56,12 +59,13 @@ class Undo:
         except DatabaseError as error:
             logger.error("Not undone in %s: %s", self.table, error)
             return
-        name = self.editor.quote_name(self.table)
-        for clause in self.before.clauses_from(now):
+        for change in changes_to(now, self.before):
             try:
-                # Django's own: a rebuild would be too much here.
+                # Django's own method: a rebuild would be too much here.
                 BaseDatabaseSchemaEditor.execute(
-                    self.editor, f"ALTER TABLE {name} {clause}", None
+                    self.editor, Alteration(now.name, (change,)).sql, None
                 )
             except DatabaseError as error:
-                logger.error("Not undone in %s: %s: %s", self.table, clause, error)
+                logger.error(
+                    "Not undone in %s: %s: %s", self.table, change.clause, error
+                )

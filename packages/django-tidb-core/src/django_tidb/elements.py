@@ -1,0 +1,385 @@
+"""
+What a table's definition consists of: columns, and keys of all kinds.
+
+They are read from SQL, as CREATE TABLE and ALTER TABLE have it, and written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from .names import TableName, quote
+from .tokens import Reader
+
+__all__ = ["Column", "Key", "KeyKind", "Reference", "all_same", "same"]
+
+
+def same(one: str, other: str) -> bool:
+    """Return whether two names of columns or keys are the same for TiDB."""
+    return one.lower() == other.lower()
+
+
+def all_same(some: Sequence[str], others: Sequence[str]) -> bool:
+    """Return whether two lists of names are the same for TiDB."""
+    return len(some) == len(others) and all(map(same, some, others))
+
+
+# -- Columns
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table."""
+
+    name: str
+    #: What follows the name: type, NOT NULL, DEFAULT …, in SQL.
+    definition: str
+
+    @classmethod
+    def parse(cls, sql: str) -> Column:
+        """
+        Return the column that `sql` defines, such as "`id` bigint NOT NULL".
+
+        Raises ValueError if that is no column.
+        """
+        reader = Reader(sql)
+        name = reader.name()
+        definition = sql[reader.end :].strip()
+        if not definition:
+            raise ValueError(f"The column {name!r} has no type in {sql}")
+        return cls(name, definition)
+
+    @property
+    def sql(self) -> str:
+        """The column as CREATE TABLE and ADD COLUMN have it."""
+        return f"{quote(self.name)} {self.definition}"
+
+    def _attributes(self) -> Iterator[tuple[str, int, int]]:
+        """Yield the attributes that follow the type, and where they are."""
+        reader = Reader(self.definition)
+        while not reader.ended:
+            start = reader.next.start
+            if reader.take("PRIMARY", "KEY") or reader.take("KEY"):
+                _ = reader.take("CLUSTERED") or reader.take("NONCLUSTERED")
+                name = "PRIMARY KEY"
+            elif reader.take("UNIQUE"):
+                reader.take("KEY")
+                name = "UNIQUE"
+            elif reader.sees("CONSTRAINT") or reader.sees("CHECK"):
+                if reader.take("CONSTRAINT") and not reader.sees("CHECK"):
+                    reader.name()
+                reader.expect("CHECK")
+                reader.skip()
+                _ = reader.take("NOT", "ENFORCED") or reader.take("ENFORCED")
+                name = "CHECK"
+            elif reader.take("DEFAULT"):
+                reader.value()
+                name = "DEFAULT"
+            elif reader.take("NOT", "NULL"):
+                name = "NOT NULL"
+            else:
+                name = reader.skip().word
+            yield name, start, reader.end
+
+    def _has(self, attribute: str) -> bool:
+        # Most columns have few of them.
+        if attribute.split()[0] not in self.definition.upper():
+            return False
+        return any(name == attribute for name, _, _ in self._attributes())
+
+    def _without(self, attribute: str) -> Column:
+        for name, start, end in self._attributes():
+            if name == attribute:
+                definition = Reader(self.definition).without(start, end)
+                return replace(self, definition=definition)._without(attribute)
+        return self
+
+    @property
+    def is_generated(self) -> bool:
+        """Whether the column is computed from others."""
+        return self._has("AS")
+
+    @property
+    def is_auto_increment(self) -> bool:
+        """Whether the column is AUTO_INCREMENT."""
+        return self._has("AUTO_INCREMENT")
+
+    @property
+    def is_auto_random(self) -> bool:
+        """Whether the column is AUTO_RANDOM."""
+        return self._has("AUTO_RANDOM")
+
+    @property
+    def is_not_null(self) -> bool:
+        """Whether the column says that it is NOT NULL; a primary key need not."""
+        return self._has("NOT NULL")
+
+    @property
+    def has_position(self) -> bool:
+        """Whether FIRST or AFTER tells where ADD COLUMN is to put the column."""
+        return self._has("FIRST") or self._has("AFTER")
+
+    @property
+    def default(self) -> str | None:
+        """The default in SQL, or None if the column names none."""
+        for name, start, end in self._attributes():
+            if name == "DEFAULT":
+                return self.definition[start + len(name) : end].strip()
+        return None
+
+    def is_generated_from(self, name: str) -> bool:
+        """Return whether the column is computed from the column `name`."""
+        return self.is_generated and Reader(self.definition).mentions(name)
+
+    def renamed(self, name: str) -> Column:
+        """Return the column with another name."""
+        return replace(self, name=name)
+
+    def with_default(self, default: str | None) -> Column:
+        """Return the column with another default, in SQL; with None, without."""
+        if default is None:
+            return self._without("DEFAULT")
+        definition = self.definition
+        for name, start, end in self._attributes():
+            if name == "DEFAULT":
+                definition = f"{definition[:start]}DEFAULT {default}{definition[end:]}"
+                return replace(self, definition=definition)
+        return replace(self, definition=f"{definition} DEFAULT {default}")
+
+    def not_null(self) -> Column:
+        """Return the column as it is when a primary key makes it NOT NULL."""
+        if self.is_not_null:
+            return self
+        column = self
+        if (self.default or "").upper() == "NULL":
+            column = column.with_default(None)
+        column = column._without("NULL")
+        return replace(column, definition=f"{column.definition} NOT NULL")
+
+    def split(self) -> tuple[Column, tuple[Key, ...]]:
+        """Return the column without the keys that it names itself, and those."""
+        column, keys = self, []
+        for name, start, end in self._attributes():
+            sql = self.definition[start:end]
+            if name == "PRIMARY KEY":
+                word = sql.split()[-1].upper()
+                clustered = {"CLUSTERED": True, "NONCLUSTERED": False}.get(word)
+                keys.append(Key.primary([self.name], clustered))
+            elif name == "UNIQUE":
+                keys.append(Key(KeyKind.UNIQUE, "", (quote(self.name),)))
+            elif name == "CHECK":
+                keys.append(Key.parse(sql))
+            else:
+                continue
+            column = column._without(name)
+        return column, tuple(keys)
+
+
+# -- Keys and constraints
+
+
+class KeyKind(Enum):
+    """The kinds of keys and constraints."""
+
+    PRIMARY = "PRIMARY KEY"
+    UNIQUE = "UNIQUE KEY"
+    INDEX = "KEY"
+    FOREIGN_KEY = "FOREIGN KEY"
+    CHECK = "CHECK"
+
+    @property
+    def is_index(self) -> bool:
+        """Whether it is an index that has a name; a primary key has none."""
+        return self in (KeyKind.UNIQUE, KeyKind.INDEX)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The columns of another table that a foreign key refers to."""
+
+    table: TableName
+    columns: tuple[str, ...]
+
+    @property
+    def sql(self) -> str:
+        """The table and its columns, as they follow REFERENCES."""
+        return f"{self.table.sql} ({','.join(map(quote, self.columns))})"
+
+
+_CLUSTERING = {"CLUSTERED", "NONCLUSTERED"}
+# Without a name of its own, one of these follows CONSTRAINT.
+_CONSTRAINTS = ("PRIMARY", "UNIQUE", "FOREIGN", "CHECK")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A primary key, an index, a foreign key or a CHECK constraint."""
+
+    kind: KeyKind
+    #: Empty for a primary key, and where the server is to choose a name.
+    name: str
+    #: Each in SQL: a column, perhaps with a length, or an expression in
+    #: brackets. A CHECK has one, its condition.
+    parts: tuple[str, ...]
+    #: What a foreign key refers to.
+    refers_to: Reference | None = None
+    #: What follows in SQL, such as "COMMENT '…'" or "ON DELETE CASCADE".
+    options: str = ""
+    #: What an index of another type begins with, such as "FULLTEXT INDEX".
+    index_type: str = ""
+
+    @classmethod
+    def primary(cls, columns: Iterable[str], clustered: bool | None = None) -> Key:
+        """
+        Return a primary key of these columns; if `clustered` is None, the
+        server decides whether the rows are stored by it.
+        """
+        options = ""
+        if clustered is not None:
+            word = "CLUSTERED" if clustered else "NONCLUSTERED"
+            options = f"/*T![clustered_index] {word} */"
+        return cls(KeyKind.PRIMARY, "", tuple(map(quote, columns)), options=options)
+
+    @classmethod
+    def parse(cls, sql: str) -> Key:
+        """
+        Return the key that `sql` defines, as in CREATE TABLE or after ADD.
+
+        Raises ValueError if that is no key.
+        """
+        reader = Reader(sql)
+        name, index_type = "", ""
+        if reader.take("CONSTRAINT") and not any(map(reader.sees, _CONSTRAINTS)):
+            name = reader.name()
+        if reader.take("PRIMARY", "KEY"):
+            kind = KeyKind.PRIMARY
+        elif reader.take("FOREIGN", "KEY"):
+            kind = KeyKind.FOREIGN_KEY
+        elif reader.take("CHECK"):
+            kind = KeyKind.CHECK
+        elif reader.take("UNIQUE"):
+            kind = KeyKind.UNIQUE
+            _ = reader.take("KEY") or reader.take("INDEX")
+        else:
+            kind = KeyKind.INDEX
+            if not (reader.sees("KEY") or reader.sees("INDEX")):
+                index_type = f"{reader.skip().word} INDEX"
+            if not (reader.take("KEY") or reader.take("INDEX")):
+                raise ValueError(f"This is not a key: {sql}")
+        if kind.is_index and not reader.sees("("):
+            name = reader.name()
+        parts = reader.parts()
+        if kind is not KeyKind.CHECK:
+            parts = tuple(map(_quoted_part, parts))
+        refers_to = None
+        if kind is KeyKind.FOREIGN_KEY:
+            reader.expect("REFERENCES")
+            refers_to = Reference(reader.table_name(), reader.names())
+        name = "" if kind is KeyKind.PRIMARY else name
+        return cls(kind, name, parts, refers_to, reader.rest(), index_type)
+
+    @property
+    def sql(self) -> str:
+        """The key as CREATE TABLE has it, and ALTER TABLE after ADD."""
+        words = [self.index_type or self.kind.value]
+        if self.name:
+            if self.kind in (KeyKind.FOREIGN_KEY, KeyKind.CHECK):
+                words.insert(0, f"CONSTRAINT {quote(self.name)}")
+            else:
+                words.append(quote(self.name))
+        parts = f"({','.join(self.parts)})"
+        if self.index_type:
+            # As SHOW CREATE TABLE writes it, without a blank.
+            words[-1] += parts
+        else:
+            words.append(parts)
+        if self.refers_to:
+            words.append(f"REFERENCES {self.refers_to.sql}")
+        return " ".join(filter(None, [*words, self.options]))
+
+    def _column(self, part: str) -> str | None:
+        """Return the name of the column that a part is; None of an expression."""
+        reader = Reader(part)
+        is_expression = self.kind is KeyKind.CHECK or reader.sees("(")
+        return None if is_expression else reader.name()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns, without those inside of expressions."""
+        return tuple(name for part in self.parts if (name := self._column(part)))
+
+    @property
+    def clustered(self) -> bool | None:
+        """
+        Whether a primary key is one that the rows are stored by; None if it
+        leaves that to the server. SHOW CREATE TABLE always tells.
+        """
+        words = {token.word for token in Reader(self.options)}
+        return "CLUSTERED" in words if words & _CLUSTERING else None
+
+    def mentions(self, column: str) -> bool:
+        """Return whether the column is in the key or in its expressions."""
+        return any(Reader(part).mentions(column) for part in self.parts)
+
+    def has_expression_of(self, column: str) -> bool:
+        """Return whether the column is in an expression of the key."""
+        return any(
+            Reader(part).mentions(column)
+            for part in self.parts
+            if self._column(part) is None
+        )
+
+    def renamed(self, name: str) -> Key:
+        """Return the key with another name."""
+        return replace(self, name=name)
+
+    def pointed_at(self, table: TableName, columns: Iterable[str] = ()) -> Key:
+        """
+        Return the foreign key so that it refers to another table, whose columns
+        have the same names unless `columns` are given.
+
+        Raises ValueError if it is no foreign key.
+        """
+        if self.refers_to is None:
+            raise ValueError(f"This is not a foreign key: {self.sql}")
+        target = Reference(table, tuple(columns) or self.refers_to.columns)
+        return replace(self, refers_to=target)
+
+    def with_renamed_column(self, old: str, new: str) -> Key:
+        """
+        Return the key with another name of a column.
+
+        Raises ValueError if the column is in an expression.
+        """
+        if self.has_expression_of(old) and not same(old, new):
+            raise ValueError(f"The column {old!r} is in an expression of {self.sql}")
+        parts = (
+            quote(new) + part[len(quote(name)) :]
+            if (name := self._column(part)) and same(name, old)
+            else part
+            for part in self.parts
+        )
+        return replace(self, parts=tuple(parts))
+
+    def without_column(self, name: str) -> Key | None:
+        """
+        Return the key without a column; None if it had no other.
+
+        Raises ValueError if the column is in an expression or a foreign key.
+        """
+        if not self.mentions(name):
+            return self
+        if self.kind is KeyKind.FOREIGN_KEY or self.has_expression_of(name):
+            raise ValueError(f"The column {name!r} is needed by {self.sql}")
+        parts = tuple(p for p in self.parts if not same(self._column(p) or "", name))
+        return replace(self, parts=parts) if parts else None
+
+
+def _quoted_part(part: str) -> str:
+    """Return a part of a key with the name of its column in backticks."""
+    if part.startswith(("(", "`")):
+        return part
+    reader = Reader(part)
+    return quote(reader.name()) + part[reader.end :]
