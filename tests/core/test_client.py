@@ -190,6 +190,8 @@ PASSWORD = "the password of the key for TLS"
         ({"ssl": {"cert": "/c.pem", "key": "/k.pem", "password": "hush"}}, PASSWORD),
         ({"ssl_key": "/k.pem", "ssl_key_password": "hush"}, PASSWORD),
     ],
+    # Processes that run tests side by side have to agree on their names.
+    ids=["context", "password", "password of PyMySQL"],
 )
 def test_what_no_client_can_be_asked_for(install, monkeypatch, options, what):
     install(VERSIONS["MySQL"])
