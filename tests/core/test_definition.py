@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import FrozenInstanceError
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -102,6 +104,13 @@ def test_check_of_tidb_7_is_not_indented():
     sql = SHOWN.replace("  CONSTRAINT `ch` CHECK ((", "CONSTRAINT `ch` CHECK (((")
     sql = sql.replace("= 1))", "= 1)))")
     assert TableDefinition.parse(sql) == TableDefinition.parse(SHOWN)
+
+
+def test_documentation():
+    page = Path(__file__).parents[2] / "docs/ref/table-definitions.md"
+    blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.M | re.S)
+    assert len(blocks) == 2
+    exec("".join(blocks), {})  # noqa: S102
 
 
 # -- Hypothesis

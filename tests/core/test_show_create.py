@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, models
+from django.test.utils import isolate_apps
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -32,6 +33,8 @@ from django_tidb.definition import (
 )
 from django_tidb.introspection import read_definition
 from django_tidb.names import TableName
+
+from .models import check
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -296,6 +299,118 @@ def test_changes_apply_as_the_server_applies_them(tables, check_constraints, wan
             if not isinstance(change, DropDefault):
                 raise
             return
+    altered = shown()
+    run("DROP TABLE t", definition.sql())
+    assert comparable(shown()) == comparable(altered)
+
+
+# -- What Django's schema editor sends
+
+
+@pytest.fixture
+def sent():
+    """The statements that change tables, as they are sent."""
+    statements = []
+
+    def note(execute, sql, params, many, context):
+        result = execute(sql, params, many, context)
+        if sql.startswith(("CREATE", "ALTER", "DROP", "RENAME")):
+            if params is not None:
+                sql %= tuple(map(connection.schema_editor().quote_value, params))
+            statements.append(sql)
+        return result
+
+    with connection.execute_wrapper(note):
+        yield statements
+
+
+@pytest.mark.parametrize("has_foreign_keys", [False, True])
+@isolate_apps("tests.core")
+def test_statements_of_django_apply_as_the_server_applies_them(
+    tables, check_constraints, sent, has_foreign_keys
+):
+    class Parent(models.Model):
+        id = models.IntegerField(primary_key=True)
+
+        class Meta:
+            app_label = "core"
+            db_table = "parent"
+
+    def parent():
+        return models.ForeignKey(
+            Parent, models.CASCADE, null=True, db_constraint=has_foreign_keys
+        )
+
+    class Thing(models.Model):
+        name = models.CharField(max_length=20, unique=True)
+        count = models.PositiveIntegerField(null=True, db_index=True)
+        text = models.TextField(blank=True)
+        owner = parent()
+
+        class Meta:
+            app_label = "core"
+            db_table = "t"
+            indexes = [models.Index(fields=["name", "-count"], name="t_both")]
+            constraints = [
+                models.UniqueConstraint(fields=["count", "name"], name="t_u")
+            ]
+            unique_together = [("name", "owner")]
+
+    fields = {field.name: field for field in Thing._meta.local_fields}
+
+    def new(name, field):
+        field = field.clone()
+        field.set_attributes_from_name(name)
+        field.model = Thing
+        if field.remote_field:
+            field.remote_field.model = Parent
+            field.set_attributes_from_name(name)
+        fields[name] = field
+        return field
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Thing)
+    for name, field in {
+        "plain": models.IntegerField(default=5),
+        "empty": models.CharField(max_length=9, null=True),
+        "single": models.IntegerField(null=True, unique=True),
+        "indexed": models.IntegerField(null=True, db_index=True),
+        "boss": parent(),
+        "data": models.JSONField(default=dict),
+    }.items():
+        with connection.schema_editor() as editor:
+            editor.add_field(Thing, new(name, field))
+    for name, field in [
+        ("name", models.CharField(max_length=50, unique=True)),
+        ("name", models.CharField(max_length=50)),
+        ("name", models.CharField(max_length=50, null=True)),
+        ("name", models.CharField(max_length=50, default="it's a, (b)")),
+        ("count", models.PositiveIntegerField(null=True)),
+        ("count", models.BigIntegerField(null=True)),
+        ("plain", models.IntegerField(db_column="other")),
+        ("boss", models.IntegerField(db_column="boss_id", null=True)),
+    ]:
+        with connection.schema_editor() as editor:
+            editor.alter_field(Thing, fields[name], new(name, field))
+    index = models.Index(fields=["count", "name"], name="t_index")
+    positive = models.CheckConstraint(**{check: models.Q(count__gt=0)}, name="t_check")
+    (unique,) = Thing._meta.constraints
+    with connection.schema_editor() as editor:
+        editor.add_index(Thing, index)
+        editor.remove_index(Thing, index)
+        editor.remove_constraint(Thing, unique)
+        editor.add_constraint(Thing, unique)
+        editor.add_constraint(Thing, positive)
+        editor.alter_unique_together(Thing, [("name", "owner")], [])
+        editor.alter_db_table_comment(Thing, "", "it's new, (c)")
+        editor.remove_constraint(Thing, positive)
+        for name in ("text", "single", "indexed", "boss", "data"):
+            editor.remove_field(Thing, fields[name])
+    create, *statements = sent
+    definition = TableDefinition.parse_statement(create)
+    definition = definition.with_foreign_key_indexes()
+    for sql in statements:
+        definition = Alteration.parse(sql).apply(definition)
     altered = shown()
     run("DROP TABLE t", definition.sql())
     assert comparable(shown()) == comparable(altered)
