@@ -260,16 +260,17 @@ class Asking(models.IntegerField):
 
 @pytest.mark.parametrize("atomic", [True, False])
 def test_fields_whose_type_looks_at_a_new_table(no_tables, monkeypatch, atomic):
-    def ask(field):
-        with connection.cursor() as cursor:
+    # With a cursor that is older than the schema editor.
+    with connection.cursor() as cursor:
+
+        def ask(field):
             if not atomic:
                 cursor.execute("SELECT COUNT(*) FROM core_bowl")
                 return
             with transaction.atomic():
                 cursor.execute("INSERT INTO core_bowl () VALUES ()")
 
-    monkeypatch.setattr(Asking, "ask", ask, raising=False)
-    with connection.cursor() as cursor:
+        monkeypatch.setattr(Asking, "ask", ask, raising=False)
         apply(create("Bowl"), create("Spoon", ("size", Asking(null=True))))
         cursor.execute("SELECT COUNT(*) FROM core_bowl")
         assert bool(cursor.fetchone()[0]) == atomic

@@ -1,6 +1,6 @@
 """
-The places where this package replaces code of Django's, with the ticket that
-would make each unnecessary. Other backends' connections keep Django's code.
+Functions of Django's that this package replaces, each with the ticket that would
+make that unnecessary. For connections of other backends they do what Django's do.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from .schema import DatabaseSchemaEditor
 
 __all__ = ["install"]
 
-#: The operations whose statements may be gathered, by their exact classes: Django's
-#: own, without those that execute what a project has written.
+#: The exact classes of operations whose statements may be gathered: all of Django's
+#: but those that execute code or SQL of the project.
 GATHERING_OPERATIONS = frozenset(
     getattr(operations, name) for name in operations.__all__
 ) - {operations.RunPython, operations.RunSQL, operations.SeparateDatabaseAndState}
 
 
 def install() -> None:
-    """Replace the code, once in a process."""
+    """Replace the functions, once in a process."""
     _replace(Migration, "apply", _applying)
     # The command's module takes 50 ms to import, so it is left to the command.
     pre_migrate.connect(_replace_sync_apps, dispatch_uid=f"{__name__}.sync_apps")

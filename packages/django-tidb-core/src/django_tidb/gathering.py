@@ -2,16 +2,16 @@
 When a schema editor sends its statements: at once, unless the caller says that
 they may be gathered.
 
-What create_model(), add_index() and the other methods do has happened when they
-return, as with Django's own backends: their callers may want to catch an error, or
-look at the table with another cursor, connection or thread. But makemigrations
-writes the indexes and constraints of a new table as operations of their own, and
-with TiDB one statement for a table is much faster than one for each of them.
+When create_model(), add_index() and the other methods return, the table or index
+is there, as with Django's own backends: their callers may catch an error, or look
+at the table with another cursor, connection or thread. But makemigrations writes
+the indexes and constraints of a new table as operations of their own, and TiDB
+takes several times as long for a statement for each of them as for one statement.
 
-The editor cannot see who calls it. So a caller that does nothing between the
-calls says so, with :meth:`Gathering.block`. All of them are in compat.py: Django's
-own operations in a migration that is applied, and ``migrate --run-syncdb``. These
-two fill test databases as well.
+A schema editor cannot see who calls it. So a caller that does nothing between its
+calls says so, with :meth:`Gathering.block`. There are two such callers, both in
+compat.py: Migration.apply for Django's own operations, and ``migrate
+--run-syncdb``. They fill test databases as well.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Gathering"]
 
 
 class Gathering:
-    """The statements that one schema editor has gathered."""
+    """The statements that one schema editor has gathered and not sent yet."""
 
     def __init__(
         self, connection: Any, send: Callable[[list[Creation | Addition]], None]

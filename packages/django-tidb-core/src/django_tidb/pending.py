@@ -104,7 +104,7 @@ class Creation(_Gathered):
 
     #: The name of the table, as it is.
     name: str = ""
-    #: What follows the clauses.
+    #: The text after the clauses.
     end: str = ""
     #: The other tables that it refers to, each with a field that does.
     targets: Mapping[str, Field[Any, Any]] = field(default_factory=dict)

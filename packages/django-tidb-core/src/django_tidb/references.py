@@ -32,7 +32,7 @@ class ForwardReferences:
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
-        # Whether tables exist, by their names in lower case.
+        # The tables that exist or do not, by their names in lower case.
         self._existing: dict[str, bool] = {}
         # Tables that did not exist when a foreign key to them was created.
         self._awaited: set[str] = set()

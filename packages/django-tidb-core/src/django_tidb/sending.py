@@ -45,13 +45,15 @@ NO_PARAMS: Any = None if django.VERSION >= (5, 0) else ()
 
 _MODIFY = re.compile(r"ALTER TABLE `(?:[^`]|``)+` MODIFY ")
 
-# What the server answers to an ALTER TABLE that it has not implemented: in
-# general, for a default that each row would have to compute for itself, and
-# for columns that are generated or that others are generated from.
+# The errors of an ALTER TABLE that the server has not implemented: in general,
+# for a default that each row would have to compute for itself, and for columns
+# that are generated or that others are generated from.
 _REFUSED = (8200, 1674, 3106, 3108)
 
 
 class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
+    """The half of the schema editor that has to do with the server."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Django sets it in __enter__(), and an editor need not be entered.
@@ -71,8 +73,8 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         return super().__enter__()
 
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
-        # Unless this editor has looked, what the last one saw stays: models are
-        # checked where no query may be sent.
+        # If this editor has not asked the server, the answer that the last one got
+        # stays: models are checked in places where no query may be sent.
         if self._had_checks is not None:
             self.connection.features.__dict__.setdefault(
                 "supports_table_check_constraints", self._had_checks
@@ -376,7 +378,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
                 yield
                 self._gathering.send_addition()
         except Exception:
-            # Not only a DatabaseError: the SQL of a statement may be impossible.
+            # It need not be a DatabaseError: perhaps the SQL cannot be written.
             self._gathering.drop_addition()
             undo.run()
             raise

@@ -20,9 +20,9 @@ logger = logging.getLogger("django.db.backends.schema")
 
 class Undo:
     """
-    What a table was before one operation began to change it, and the way back.
+    The definition of a table before one operation changes it, and the way back.
 
-    The table is read with the first statement of the operation, for most changes
+    The table is read with the first statement of the operation, since most changes
     of fields need none.
     """
 
@@ -36,10 +36,10 @@ class Undo:
         self._begun = editor.collect_sql
 
     def begin(self) -> None:
-        """Read what the table is, before the operation's first statement."""
+        """Read the table's definition, before the operation's first statement."""
         if self._begun:
             return
-        # First, for what recover() sends is not undone.
+        # Set first, because statements of recover() come here too.
         self._begun = True
         self.completed_rebuild = recover(self.editor, self.table)
         self.before = read_definition(self.editor.connection, self.table)
@@ -52,7 +52,7 @@ class Undo:
         if self.before is None:
             return
         try:
-            # What a rebuild has left is for recover().
+            # The next run begins with recover().
             if interrupted(self.editor, self.table):
                 return
             now = read_definition(self.editor.connection, self.table)
