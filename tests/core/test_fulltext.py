@@ -15,6 +15,7 @@ from django.db import (
 from django.db.backends.ddl_references import Statement, Table
 from django.db.migrations import RunSQL
 from django.db.migrations.state import ProjectState
+from django.test.utils import isolate_apps
 
 from django_tidb.fulltext import (
     DDL,
@@ -24,6 +25,7 @@ from django_tidb.fulltext import (
     renames_index,
     without_fulltext,
 )
+from django_tidb.statements import IndexStatement
 
 NOTHING = ""
 
@@ -415,6 +417,7 @@ class FullTextIndex(models.Index):
 
 
 @pytest.fixture
+@isolate_apps("tests.core")
 def article(cursor):
     class Article(models.Model):
         a = models.TextField()
@@ -423,7 +426,7 @@ def article(cursor):
             app_label = "core"
             db_table = "article"
 
-    yield Article
+    return Article
 
 
 @pytest.mark.works("alter-several")
@@ -445,6 +448,7 @@ def test_index_of_a_third_party(cursor, article, skip):
     ]
 
 
+@isolate_apps("tests.core")
 def test_create_model_with_an_index_of_a_third_party(cursor, skip):
     class Other(models.Model):
         a = models.TextField()
@@ -463,9 +467,11 @@ def test_create_model_with_an_index_of_a_third_party(cursor, skip):
 
 
 def test_sqlmigrate_shows_a_statement_with_prerequisites(skip):
-    # Which is no text, so that it keeps what belongs to it.
-    statement = Statement("ALTER TABLE %(table)s ADD n INT", table=Table("t", str))
-    statement.prerequisites = ["SELECT 1"]
+    statement = IndexStatement(
+        "ALTER TABLE %(table)s ADD n INT",
+        prerequisites=[Statement("SELECT 1")],
+        table=Table("t", str),
+    )
     editor = connection.SchemaEditorClass(connection, collect_sql=True)
     editor.execute(statement)
     assert editor.collected_sql == ["SELECT 1;", "ALTER TABLE t ADD n INT;"]

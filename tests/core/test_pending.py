@@ -6,6 +6,7 @@ from django.db.backends.ddl_references import Statement
 from django.db.backends.mysql.schema import DatabaseSchemaEditor as Templates
 
 from django_tidb.pending import Addition, Creation, Pending
+from django_tidb.statements import IndexStatement
 
 
 def creation(table="`bay`"):
@@ -85,8 +86,11 @@ def test_statement_of_another_kind():
 
 
 def test_form_that_a_statement_brings():
-    statement = index()
-    statement.inline = "VECTOR INDEX %(name)s (%(columns)s)"
+    statement = IndexStatement(
+        "CREATE VECTOR INDEX %(name)s ON %(table)s (%(columns)s)",
+        inline="VECTOR INDEX %(name)s (%(columns)s)",
+        **index().parts,
+    )
     assert Creation.clause(statement) == "VECTOR INDEX `i` (`a`, `b`)"
 
 
