@@ -23,7 +23,7 @@ TITLES = {
     "flush": "200 TransactionTestCases over 60 tables",
     "connect": "Connecting and `SELECT 1`",
     "get": "10,000 `get()` of one row",
-    "drivers": "mysqlclient and PyMySQL",
+    "drivers": "The processor time of the client with mysqlclient, and with PyMySQL",
     "bulk_create": "100,000 rows, beside the driver's `executemany`",
 }
 

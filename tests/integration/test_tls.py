@@ -419,6 +419,19 @@ def test_pymysql_does_not_read_unneeded_cas(driver, server, plain_server, ca):
             assert driver.call(times_that_cas_are_read, plain_server.port, asked) == 0
 
 
+def calls_of_connect(port):
+    import pymysql
+
+    with mock.patch.object(pymysql, "connect", wraps=pymysql.connect) as connect:
+        ask("SELECT 1", port, {})
+    return connect.call_count
+
+
+@with_pymysql
+def test_a_replaced_connect_of_pymysql_is_called(driver, plain_server):
+    assert driver.call(calls_of_connect, plain_server.port) == 1
+
+
 def contexts(options, path, text):
     """Whether contexts are the same, and again after `path` has changed."""
     before = [driver_options(options)["ssl"] for _ in range(2)]

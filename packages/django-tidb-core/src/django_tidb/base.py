@@ -230,7 +230,8 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         return CursorWrapper(self.connection.cursor(), self)
 
     def _connect(self, conn_params: dict[str, Any]) -> Any:
-        if _DRIVER.is_pymysql:
+        # Unless somebody has put a function of his own there, to trace connections.
+        if _DRIVER.is_pymysql and Database.connect is Database.connections.Connection:
             return tls.connect_with_pymysql(conn_params)
         return super().get_new_connection(conn_params)
 
