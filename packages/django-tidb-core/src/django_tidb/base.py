@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -324,9 +324,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
     def constraint_checks_disabled(self) -> Iterator[None]:
         # What Django loads fixtures, and the rows of a serialized test
         # database, in.
-        with ExitStack() as stack:
-            stack.enter_context(super().constraint_checks_disabled())
-            stack.enter_context(plugins.loading(self))
+        with super().constraint_checks_disabled(), plugins.loading(self):
             yield
 
     def schema_editor(self, *args: Any, **kwargs: Any) -> DatabaseSchemaEditor:
