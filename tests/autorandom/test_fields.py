@@ -9,7 +9,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.core import checks
 from django.core.management import call_command
-from django.db import DatabaseError, connections, migrations, models
+from django.db import DatabaseError, NotSupportedError, connections, migrations, models
 from django.db.migrations.state import ProjectState
 from django.db.migrations.writer import MigrationWriter
 from django.test.utils import isolate_apps
@@ -177,6 +177,8 @@ def test_composite_primary_key():
         assert Order.objects.get(pk=(order.id, 7)) == order
         Order.objects.bulk_create([Order(tenant=8), Order(tenant=9)])
         assert len({order.id for order in Order.objects.all()}) == 3
+        with pytest.raises(NotSupportedError, match="a row with the id 5 is refused"):
+            Order.objects.create(id=5, tenant=7)
         with connection.cursor() as cursor:
             fields = connection.introspection.get_table_description(
                 cursor, Order._meta.db_table

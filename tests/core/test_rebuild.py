@@ -223,6 +223,30 @@ def test_zero_stays_zero(drops, allowed):
     assert run("SELECT COUNT(*), MAX(id) > 1 FROM shop") == ((3, 1),)
 
 
+def test_comment_that_looks_like_an_option(drops, allowed):
+    comment = "a AUTO_RANDOM_BASE=5 AUTO_INCREMENT=7, b"
+    run(
+        f"CREATE TABLE shop (id INT PRIMARY KEY, a INT COMMENT '{comment}') "
+        f"COMMENT '{comment}'"
+    )
+    alter("ALTER TABLE `shop` ADD COLUMN `plus` int AS (`a` + 1) STORED")
+    definition = read_definition(connection, "shop")
+    assert definition.option("COMMENT") == f"'{comment}'"
+    assert definition.column("a").definition.endswith(f"COMMENT '{comment}'")
+
+
+def test_column_of_a_primary_key_becomes_not_null(drops, allowed):
+    run(
+        "CREATE TABLE shop (id INT PRIMARY KEY, a INT DEFAULT NULL)",
+        "INSERT INTO shop VALUES (1, 5)",
+    )
+    alter("ALTER TABLE `shop` DROP PRIMARY KEY, ADD PRIMARY KEY (`a`)")
+    definition = read_definition(connection, "shop")
+    assert definition.primary_key.columns == ("a",)
+    assert definition.column("a").is_not_null
+    assert run("SELECT * FROM shop") == ((1, 5),)
+
+
 def test_session_is_as_before(shop, allowed):
     names = (
         "@@foreign_key_checks, @@sql_mode, @@allow_auto_random_explicit_insert, "

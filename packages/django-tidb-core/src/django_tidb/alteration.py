@@ -70,14 +70,10 @@ class Alteration:
         return cls(table, changes)
 
     @property
-    def clauses(self) -> str:
-        """The clauses of ALTER TABLE."""
-        return ", ".join(change.clause for change in self.changes)
-
-    @property
     def sql(self) -> str:
         """ALTER TABLE with all changes."""
-        return f"ALTER TABLE {self.table.sql} {self.clauses}"
+        clauses = ", ".join(change.clause for change in self.changes)
+        return f"ALTER TABLE {self.table.sql} {clauses}"
 
     def apply(self, definition: TableDefinition) -> TableDefinition:
         """
@@ -112,9 +108,7 @@ def _read_clause(sql: str) -> Change:
 
 
 def _read_add(reader: Reader) -> Change:
-    if reader.take("COLUMN"):
-        return AddColumn(_read_column(reader))
-    if reader.next.kind == "name":
+    if reader.take("COLUMN") or reader.next.kind == "name":
         return AddColumn(_read_column(reader))
     key = Key.parse(reader.rest())
     return AddPrimaryKey(key) if key.kind is KeyKind.PRIMARY else AddKey(key)
@@ -145,10 +139,7 @@ def _read_drop(reader: Reader) -> Change:
     if reader.take("PRIMARY", "KEY"):
         return DropPrimaryKey()
     if reader.take("COLUMN"):
-        column = reader.name()
-        # Django 4.2 adds it, to no effect.
-        reader.take("CASCADE")
-        return DropColumn(column)
+        return DropColumn(reader.name())
     if reader.take("INDEX") or reader.take("KEY"):
         return _drop_index(reader.name())
     if reader.take("FOREIGN", "KEY"):

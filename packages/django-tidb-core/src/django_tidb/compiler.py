@@ -278,6 +278,7 @@ class SQLInsertCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLInsertCompiler):
     def execute_sql(self, returning_fields: Any = None) -> Any:
         if not self.query.raw:
             return super().execute_sql(returning_fields)
+        # The row is saved as a serializer has read it, its id included.
         with loading_fixtures(self.connection):
             return super().execute_sql(returning_fields)
 

@@ -252,18 +252,24 @@ class TableDefinition:
             name = f"{first}_{number}"
         return name
 
+    def foreign_keys_to_index(self) -> tuple[Key, ...]:
+        """Return the foreign keys whose columns no index begins with."""
+        return tuple(
+            key
+            for key in self.keys
+            if key.kind is KeyKind.FOREIGN_KEY
+            and not any(_begins(index, key.columns) for index in self.keys)
+        )
+
     def with_foreign_key_indexes(self) -> TableDefinition:
         """
-        Return the definition with the indexes that TiDB gives foreign keys that
-        no other index or primary key begins with.
+        Return the definition with the indexes that TiDB, where it has foreign
+        keys, makes of its own for those that lack one.
         """
         definition = self
-        for key in self.keys:
-            if key.kind is KeyKind.FOREIGN_KEY and not any(
-                _begins(other, key.columns) for other in definition.keys
-            ):
-                index = Key(KeyKind.INDEX, key.name, key.parts)
-                definition = definition.with_key(index)
+        while found := definition.foreign_keys_to_index():
+            index = Key(KeyKind.INDEX, found[0].name, found[0].parts)
+            definition = definition.with_key(index)
         return definition
 
     def without_key(self, key: Key) -> TableDefinition:
