@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 from django.core.management.commands.migrate import Command
 from django.db import connections, migrations
@@ -34,6 +36,12 @@ def test_functions_are_replaced_once():
     compat.install()
     compat._replace_sync_apps()
     assert (migrations.Migration.apply, Command.sync_apps) == before
+
+
+def test_mocks_are_not_replaced():
+    with mock.patch.object(Command, "sync_apps") as mocked:
+        compat._replace_sync_apps()
+        assert Command.sync_apps is mocked
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "sqlite"])
