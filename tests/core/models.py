@@ -36,3 +36,14 @@ class Shelf(models.Model):
                 **{check: models.Q(height__gt=0)}, name="shelf_positive"
             )
         ]
+
+
+class Reader(models.Model):
+    """A column with another name than its field, and an order of its own."""
+
+    author = models.ForeignKey(Author, models.CASCADE, null=True)
+    rank = models.IntegerField(db_column="old")
+    level = models.IntegerField()
+
+    class Meta:
+        ordering = ["-rank"]

@@ -247,6 +247,24 @@ PROBES = {
         "SELECT s FROM t GROUP BY id "
         "HAVING COUNT(n) = (SELECT COUNT(*) FROM t AS u WHERE u.id = t.id)",
     ),
+    "order-subquery-column": accepts(
+        TABLE, "SELECT s FROM t ORDER BY EXISTS (SELECT 1 FROM t AS u WHERE u.id = t.n)"
+    ),
+    "order-subquery-alias": answers(
+        "SELECT n = 2 FROM (SELECT id AS n FROM t ORDER BY "
+        "0 + (SELECT u.id FROM t AS u WHERE u.id = t.n) LIMIT 1) AS first",
+        TABLE,
+        "INSERT INTO t (id, n) VALUES (1, 2), (2, 1)",
+    ),
+    "window-subquery-column": accepts(
+        TABLE,
+        "SELECT RANK() OVER (ORDER BY EXISTS (SELECT 1 FROM t AS u WHERE u.id = t.n)) "
+        "FROM t",
+    ),
+    "window-subquery-argument": accepts(
+        TABLE,
+        "SELECT n, SUM((SELECT MAX(u.id) FROM t AS u WHERE u.id = t.n)) OVER () FROM t",
+    ),
     "distinct-order-subquery": accepts(
         TABLE,
         "SELECT DISTINCT id, (SELECT MAX(n) FROM t AS u WHERE u.id = t.id) FROM t "

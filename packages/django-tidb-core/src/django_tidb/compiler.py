@@ -46,16 +46,18 @@ class AsTiDBMixin:
 
 class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
     """
-    In ORDER BY, in HAVING and beside a window function, TiDB looks for a column
-    to which a subquery refers among the columns that are selected, by the names
-    under which they are selected. It does not find the column (error 1054), finds
-    two (1052), or takes another column that is selected under its name. So
+    Makes TiDB find the columns of a query to which subqueries in it refer.
 
-    - an expression of ORDER BY is selected, where its subquery finds the columns
-      of FROM, and the rows are ordered by a name for it;
-    - elsewhere the column is named outside of the subquery as well, which makes
-      TiDB select it, and columns whose names are in the way are selected as
-      expressions, whose names do not belong to a table.
+    TiDB looks for such a column in FROM, unless the subquery stands in ORDER BY, in
+    HAVING or in an expression with a window function. There it looks for the column
+    in the select list, by the names in it: it finds none (error 1054) or two (1052),
+    or takes another column that is selected under that name. Therefore
+
+    - an expression of ORDER BY is added to the select list, under a name by which
+      the rows are ordered;
+    - elsewhere the column stands outside of the subquery too, which makes TiDB add
+      it to the select list; and a column whose alias hides it there is selected as
+      an expression, which TiDB takes for no column of the table.
 
     https://github.com/pingcap/tidb/issues/24324
     https://github.com/pingcap/tidb/issues/45181
@@ -77,8 +79,8 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
         ):
             self._replace_skip_locked()
         sql, params = super().as_sql(with_limits, with_col_aliases)
-        # Django leaves out what a subquery selects in addition, but not what a
-        # query of a union does.
+        # Django leaves out the extra columns of a subquery, but not those of the
+        # queries of a union.
         if with_col_aliases and self.has_extra_select and not self.query.subquery:
             names = (self.connection.ops.quote_name(name) for _, _, name in self.select)
             sql = f"SELECT {', '.join(names)} FROM ({sql}) subquery"
@@ -114,129 +116,135 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
             self.query.combinator or self.qualify or (group_by and self._meta_ordering)
         ):
             extra_select, order_by = self._with_order_names(extra_select, order_by)
-        columns: set[Any] = set()
+        outer: dict[Any, None] = {}
         if self.has_windows:
-            self.select = self._with_outer_columns(self.select, columns)
-            extra_select = self._with_outer_columns(extra_select, columns)
+            self.select = self._with_outer_columns(self.select, outer)
+            extra_select = self._with_outer_columns(extra_select, outer)
         if self.having is not None and (found := self._outer_columns(self.having)):
             always = (
                 WhereNode([IsNull(column, True), IsNull(column, False)], OR)
                 for column in found
             )
             self.having = WhereNode([self.having, *always], AND)
-            columns.update(found)
-        if columns:
-            group_by = self._with_expressions(columns, group_by)
+            outer |= found
+        if outer:
+            group_by = self._hide_aliases(outer, group_by)
         return extra_select, order_by, group_by
 
     def _with_order_names(
         self, extra_select: list[Any], order_by: list[Any]
     ) -> tuple[list[Any], list[Any]]:
         """
-        Return what is selected in addition and what the rows are ordered by, with
-        a name for each expression that holds a subquery, if the subquery refers to
-        a column or the query has DISTINCT. With DISTINCT, TiDB does not see that
-        the subquery is among what is selected (error 3065).
+        Return what is selected in addition, and what the rows are ordered by, with
+        a name for each expression that holds a subquery which refers to a column;
+        with DISTINCT for each that holds a subquery, for TiDB does not see that it
+        is among what is selected (error 3065).
 
         https://docs.pingcap.com/tidb/stable/sql-mode
         """
-        names = {}
+        named_orders = {}
         for index, (order, (sql, params, is_ref)) in enumerate(order_by):
+            _, select, subquery_sql = sql.lower().partition("select")
             if (
-                "select" in sql.lower()
+                select
                 and not isinstance(order.expression, Ref)
                 and any(subqueries(order))
-                and (self.query.distinct or self._refers_to_tables(sql))
+                and (self.query.distinct or self._refers_to_tables(subquery_sql))
             ):
                 name = f"__order{index + 1}"
                 named = order.copy()
                 named.set_source_expressions([Ref(name, order.expression)])
                 named_sql, named_params = self.compile(named)
-                order_by[index] = named, (named_sql, named_params, is_ref)
-                # Django compiles a subquery rightly only once, so that the
-                # expression is taken from the SQL of the order.
+                # Django can compile a subquery only once, so what is selected is
+                # cut out of the order, where it stands twice beside IS NULL.
                 before, *after = named_sql.split(self.connection.ops.quote_name(name))
                 times = len(after)
                 length = (len(sql) - len(before) - sum(map(len, after))) // times
-                names[order] = (
+                selected = sql[len(before) : len(before) + length]
+                named_orders[id(order)] = (
                     order.expression,
-                    (
-                        sql[len(before) : len(before) + length],
-                        params[: len(params) // times],
-                    ),
+                    (selected, params[: len(params) // times]),
                     name,
                 )
-        if names:
-            extra_select = [e for e in extra_select if e[0] not in names]
-            extra_select += names.values()
+                order_by[index] = (named, (named_sql, named_params, is_ref))
+        if named_orders:
+            extra_select = [e for e in extra_select if id(e[0]) not in named_orders]
+            extra_select += named_orders.values()
             self.has_extra_select = True
             if self.query.subquery:
-                # Django selects the other columns once more, from the subquery,
-                # where their names have to differ.
-                self.select = [
-                    # Which is several columns.
-                    (
-                        column,
-                        sql,
-                        name if isinstance(column, COL_PAIRS) else name or f"__col{n}",
-                    )
-                    for n, (column, sql, name) in enumerate(self.select, 1)
-                ]
+                self._name_columns()
         return extra_select, order_by
 
     def _refers_to_tables(self, sql: str) -> bool:
         # In raw SQL, names need not be quoted.
-        sql = sql.replace("`", "").lower()
+        sql = sql.replace("`", "")
         return any(
             f"{table}.".replace("`", "").lower() in sql
             for table in self.query.alias_map
         )
 
-    def _outer_columns(self, node: Any) -> list[Any]:
-        """Return the columns of this query to which a subquery in `node` refers."""
-        columns = dict.fromkeys(outer_columns(node))
-        return [column for column in columns if column.alias in self.query.alias_map]
+    def _name_columns(self) -> None:
+        """
+        Give each column a name of its own, under which Django selects it again from
+        the query, without what is selected in addition.
+        """
+        self.select = [
+            # The columns of a composite key have one position, and no alias.
+            (column, sql, name)
+            if name or isinstance(column, COL_PAIRS)
+            else (column, sql, f"__col{number}")
+            for number, (column, sql, name) in enumerate(self.select, 1)
+        ]
 
-    def _with_outer_columns(self, select: list[Any], columns: set[Any]) -> list[Any]:
+    def _outer_columns(self, node: Any) -> dict[Any, None]:
+        """Return the columns of this query to which subqueries in `node` refer."""
+        return {
+            column: None
+            for column in outer_columns(node)
+            if column.alias in self.query.alias_map
+        }
+
+    def _with_outer_columns(
+        self, select: list[Any], outer: dict[Any, None]
+    ) -> list[Any]:
         """
-        Return `select` with the columns to which subqueries beside window
-        functions refer, and add the columns to `columns`.
+        Return `select` with the columns to which a subquery in an expression with a
+        window function refers outside of the subquery too, and add them to `outer`.
         """
-        selected = []
+        result = []
         for expression, (sql, params), name in select:
             if expression.contains_over_clause and (
                 found := self._outer_columns(expression)
             ):
-                columns.update(found)
                 never = " OR ".join(
                     f"{column} IS NULL AND {column} IS NOT NULL"
                     for column, _ in map(self.compile, found)
                 )
                 sql = f"IF({never}, NULL, {sql})"
-            selected.append((expression, (sql, params), name))
-        return selected
+                outer |= found
+            result.append((expression, (sql, params), name))
+        return result
 
-    def _with_expressions(self, columns: set[Any], group_by: list[Any]) -> list[Any]:
+    def _hide_aliases(self, outer: dict[Any, None], group_by: list[Any]) -> list[Any]:
         """
-        Select those columns as expressions whose names are in the way of
-        `columns`: one of them under another name, another column under the name of
-        one of them. Return `group_by`, where their positions can stand, with the
-        columns.
+        Select a column as an expression if its alias hides one of `outer`: one of
+        them under another name, or another column of its table under its name.
+        Return `group_by` with these columns instead of their positions.
         """
         positions = {}
-        for column in columns:
+        for column in outer:
             column_sql, _ = self.compile(column)
             column_name = column.target.column
             table = column_sql.removesuffix(self.connection.ops.quote_name(column_name))
-            for index, (expression, (sql, params), name) in enumerate(self.select):
+            for index, (expression, (sql, params), alias) in enumerate(self.select):
                 if (
-                    name
+                    alias
                     and sql.startswith(table)
-                    and (sql == column_sql) != (name.lower() == column_name.lower())
+                    and (sql == column_sql) != (alias.lower() == column_name.lower())
                 ):
                     positions[str(index + 1)] = (sql, params)
                     sql = f"IF(TRUE, {sql}, NULL)"
-                    self.select[index] = (expression, (sql, params), name)
+                    self.select[index] = (expression, (sql, params), alias)
         return [positions.get(sql, (sql, params)) for sql, params in group_by]
 
 

@@ -145,9 +145,10 @@ def database_default_as_tidb(
 
 
 def window_as_tidb(self: Window, compiler: Any, connection: Any) -> tuple[str, Any]:
-    # A subquery alone, as an argument, is error 1105; in PARTITION BY or ORDER BY,
-    # it ends TiDB 6. Within another function it is neither.
-    # https://github.com/pingcap/tidb/issues/24444
+    # A subquery alone, as an argument, is error 1105; on TiDB 7.5 and before, where
+    # it can end the server, in PARTITION BY and ORDER BY too. Within another
+    # function it is not.
+    # https://github.com/pingcap/tidb/issues/56532
     compiler.has_windows = True
     if any(subqueries(self)):
         parts = [part and part.copy() for part in self.get_source_expressions()]

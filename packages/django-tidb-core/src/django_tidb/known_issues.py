@@ -496,6 +496,35 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
         "A condition that is always true names the column there.",
     ),
     KnownIssue(
+        "order-subquery-column",
+        "A subquery in ORDER BY does not find a column that is not selected, or is "
+        "selected under a name: error 1054 or 1052.",
+        f"{_ISSUES}/24324",
+        "The expression is selected under a name, by which the rows are ordered.",
+    ),
+    KnownIssue(
+        "order-subquery-alias",
+        "If a column is selected under the name of another one, a subquery in ORDER BY "
+        "takes it for the other: the order is wrong, without an error.",
+        f"{_ISSUES}/45004",
+        "The expression is selected under a name, by which the rows are ordered.",
+    ),
+    KnownIssue(
+        "window-subquery-column",
+        "A subquery in an expression with a window function finds a column only if it "
+        "is selected, or stands outside of the subquery too: error 1054.",
+        f"{_ISSUES}/56532",
+        "A condition that is never true names the column there. A subquery in raw SQL "
+        "is sent as it is.",
+    ),
+    KnownIssue(
+        "window-subquery-argument",
+        "A subquery that refers to a column is refused as an argument of a window "
+        "function: error 1105.",
+        f"{_ISSUES}/56532",
+        "It is the argument of COALESCE() there.",
+    ),
+    KnownIssue(
         "distinct-order-subquery",
         "SELECT DISTINCT refuses a subquery in ORDER BY that it selects: error 3065.",
         f"{_DOCS}/sql-mode",
