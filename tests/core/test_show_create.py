@@ -1,4 +1,4 @@
-"""What SHOW CREATE TABLE and ALTER TABLE of a server do to a definition."""
+"""Definitions of tables and changes of them, compared with a server's."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@ A table's definition, with types.
 
 :meth:`TableDefinition.parse` reads what SHOW CREATE TABLE answers, and is the
 only place that does; :func:`django_tidb.introspection.read_definition` asks a
-server. What changes a definition is in :mod:`django_tidb.changes`. Nothing here
+server. Changes of definitions are in :mod:`django_tidb.changes`. Nothing here
 knows a connection.
 
 https://docs.pingcap.com/tidb/stable/sql-statement-show-create-table
@@ -47,9 +47,9 @@ class TableDefinition:
     columns: tuple[Column, ...]
     #: In their order: the primary key, indexes, foreign keys and CHECKs.
     keys: tuple[Key, ...]
-    #: What follows the closing bracket, in SQL.
+    #: The SQL that follows the closing bracket.
     options: str
-    #: What precedes the name.
+    #: The words before the name.
     create: str = "CREATE TABLE"
 
     # -- SQL

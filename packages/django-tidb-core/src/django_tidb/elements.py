@@ -1,5 +1,5 @@
 """
-What a table's definition consists of: columns, and keys of all kinds.
+Columns and keys, which the definition of a table consists of.
 
 They are read from SQL, as CREATE TABLE and ALTER TABLE have it, and written.
 """
@@ -34,7 +34,7 @@ class Column:
     """A column of a table."""
 
     name: str
-    #: What follows the name: type, NOT NULL, DEFAULT …, in SQL.
+    #: The SQL that follows the name: type, NOT NULL, DEFAULT and so on.
     definition: str
 
     @classmethod
@@ -223,11 +223,11 @@ class Key:
     #: Each in SQL: a column, perhaps with a length, or an expression in
     #: brackets. A CHECK has one, its condition.
     parts: tuple[str, ...]
-    #: What a foreign key refers to.
+    #: The columns that a foreign key refers to.
     refers_to: Reference | None = None
-    #: What follows in SQL, such as "COMMENT '…'" or "ON DELETE CASCADE".
+    #: The SQL that follows, such as "COMMENT '…'" or "ON DELETE CASCADE".
     options: str = ""
-    #: What an index of another type begins with, such as "FULLTEXT INDEX".
+    #: The words that begin an index of another type, such as "FULLTEXT INDEX".
     index_type: str = ""
 
     @classmethod

@@ -10,7 +10,8 @@ The steps of a rebuild of the table "t" are:
      CHECK constraints are unique in a database, so it has interim ones.
   2. Copy the rows, in batches, and note a checksum of them.
   3. Rename "t" to "t__rebuild_old". This waits for the transactions that use
-     the table, so its rows no longer change; who writes gets error 1146.
+     the table, so its rows no longer change. Statements that use "t" get
+     error 1146 until step 6.
   4. Compare its rows with the checksum. If they changed while they were
      copied, rename it back and drop the new table: nothing has happened.
   5. Point the foreign keys of other tables at the new table, under interim
@@ -19,9 +20,9 @@ The steps of a rebuild of the table "t" are:
   7. Give foreign keys and CHECK constraints their names.
   8. Drop "t__rebuild_old".
 
-An error before step 6 has been done leads back, a later one leaves the rest of
-the steps to do. The names of the tables tell how far a rebuild came that was
-interrupted, so :func:`recover` can go back or finish it.
+After an error in steps 1 to 6 the rebuild goes back; an error in step 7 or 8
+leaves the rest to be done. The names of the tables tell how far a rebuild came
+that was interrupted, so :func:`recover` can go back or finish it.
 """
 
 from __future__ import annotations
