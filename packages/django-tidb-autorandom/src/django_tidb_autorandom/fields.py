@@ -1,4 +1,4 @@
-"""AUTO_RANDOM: https://docs.pingcap.com/tidb/stable/auto-random"""
+"""BigAutoRandomField: https://docs.pingcap.com/tidb/stable/auto-random"""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from django_tidb import is_tidb
 
 __all__ = ["BigAutoRandomField"]
 
-# Both ends are included.
+# The smallest and largest values that TiDB accepts.
 SHARD_BITS = (1, 15)
 RANGE = (32, 64)
-# The bits that have to be left when the sign and the shard bits are taken off.
+# TiDB needs this many bits for the counter, beside the sign and the shard
+# bits.
 MINIMUM_COUNTER = 27
-# What a JavaScript number holds exactly, and the sign.
+# JavaScript numbers are exact up to 53 bits; the sign is one more bit.
 JAVASCRIPT_RANGE = 54
 
 
@@ -55,14 +56,18 @@ class BigAutoRandomField(models.BigAutoField):
         super().__init__(*args, **kwargs)
 
     def bits(self, connection: BaseDatabaseWrapper) -> tuple[int, int]:
-        """Return the shard bits and the range of the keys in that database."""
+        """
+        Return the shard bits and the range that the keys have in the database
+        of `connection`.
+        """
         if connection.tidb_version >= (6, 3):
             return self.shard_bits, self.range
         return self.shard_bits, RANGE[1]
 
     def deconstruct(self) -> tuple[str, str, list[Any], dict[str, Any]]:
         name, _, args, kwargs = super().deconstruct()
-        # Django writes it for every AutoField; in a composite key it is wrong.
+        # Django adds primary_key=True for every AutoField, which is wrong for a part of
+        # a composite key.
         if not self.primary_key:
             del kwargs["primary_key"]
         kwargs["shard_bits"] = self.shard_bits
@@ -70,8 +75,9 @@ class BigAutoRandomField(models.BigAutoField):
         return name, "django_tidb_autorandom.BigAutoRandomField", args, kwargs
 
     def get_internal_type(self) -> str:
-        # Whatever knows Django's fields by their names treats this one as a
-        # BigAutoField: other backends, lookups, Cast(), related fields.
+        # Django and other backends look fields up by the name of their internal type:
+        # in column types, lookups, Cast() and related fields. They treat this field as
+        # a BigAutoField.
         return "BigAutoField"
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str | None:
@@ -84,7 +90,7 @@ class BigAutoRandomField(models.BigAutoField):
         return f"bigint AUTO_RANDOM({arguments})"
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
-        # The other checks ask for the type of the column.
+        # The other checks ask for the type of the column, which needs valid arguments.
         if errors := [
             *self._check_bits("shard_bits", *SHARD_BITS, id="tidb_autorandom.E001"),
             *self._check_bits("range", *RANGE, id="tidb_autorandom.E002"),
@@ -117,7 +123,7 @@ class BigAutoRandomField(models.BigAutoField):
     def _check_id_space(self) -> list[checks.CheckMessage]:
         if type(self.range) is not int or type(self.shard_bits) is not int:
             return []
-        # The sign is a bit of its own.
+        # One bit holds the sign.
         counter = self.range - 1 - self.shard_bits
         most = self.range - 1 - MINIMUM_COUNTER
         if self.shard_bits <= most or not RANGE[0] <= self.range <= RANGE[1]:
@@ -167,7 +173,7 @@ class BigAutoRandomField(models.BigAutoField):
         return getattr(self.model._meta.pk, "field_names", ())
 
     def _check_primary_key(self) -> list[checks.CheckMessage]:
-        # In place of Django's fields.E100, which knows no composite keys.
+        # This check replaces Django's fields.E100, which does not know composite keys.
         if self.primary_key or self._composite_key()[:1] == (self.name,):
             return []
         return [
