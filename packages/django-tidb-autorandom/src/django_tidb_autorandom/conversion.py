@@ -257,8 +257,8 @@ def _convert(schema_editor: Any, model: type[Model], field: Field) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT @@{_VARIABLE}")
         (before,) = cursor.fetchone()
-    # The variable is set for this statement only, because it allows any column of the
-    # session's tables to lose AUTO_INCREMENT.
+    # The variable is set for this statement only, because it allows every column to
+    # lose AUTO_INCREMENT.
     schema_editor.execute(f"SET @@{_VARIABLE} = 1")
     try:
         _modify(schema_editor, model, field)

@@ -35,7 +35,7 @@ _PERMISSION = "_tidb_explicit_ids"
 
 
 class _Permission:
-    """Sets the session variable of one connection for the duration of a block."""
+    """The session variable of one connection, which is set while a block runs."""
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection = connection

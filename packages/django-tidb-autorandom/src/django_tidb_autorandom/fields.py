@@ -27,15 +27,15 @@ class BigAutoRandomField(models.BigAutoField):
     """
     A BIGINT primary key whose values TiDB spreads over the whole cluster.
 
-    `shard_bits` (1 to 15) is the number of bits that TiDB draws at random; of
-    a 64-bit key one is the sign, and the rest count up. `range` (32 to 64,
-    needs TiDB 6.3 and is left out below) is the number of bits of the whole
-    key, its sign included. ``javascript_safe=True`` stands for ``range=54``:
-    keys below 2**53, which JavaScript's numbers and most JSON parsers hold
-    exactly.
+    A key consists of a sign bit, random bits and a counter. `shard_bits` (1 to
+    15) is the number of random bits. `range` (32 to 64) is the number of bits of
+    the whole key, including the sign; it needs TiDB 6.3 and has no effect on
+    older servers. ``javascript_safe=True`` is the same as ``range=54``: the keys
+    are below 2**53, so JavaScript and most JSON parsers represent them exactly.
 
-    It is the primary key, or the first field of a ``CompositePrimaryKey``
-    (Django 5.2, TiDB 6.5). Wrong arguments are reported by system checks.
+    The field must be the primary key, or the first field of a
+    ``CompositePrimaryKey`` (Django 5.2, TiDB 6.5). System checks report wrong
+    arguments.
 
     On other databases the field is a ``BigAutoField``.
     """
