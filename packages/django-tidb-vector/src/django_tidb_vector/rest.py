@@ -35,8 +35,7 @@ class VectorSerializerField(serializers.ModelField):
         super().__init__(model_field=field, **kwargs)
 
     def get_attribute(self, instance: Any) -> Any:
-        # Otherwise ModelSerializer passes `model_field`, and its value is the whole
-        # instance.
+        # ModelField would pass the whole instance to to_representation().
         return serializers.Field.get_attribute(self, instance)
 
     def to_internal_value(self, data: Any) -> Vector | None:
