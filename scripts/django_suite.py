@@ -27,26 +27,26 @@ $ hatch run suite:run --django 6.0 --mariadb          # the same, for comparison
 $ hatch run suite:run --help
 ```
 
-Each starts a server of its own, runs the tests of Django's released sdist in an
-environment of their own, and writes a summary as JSON. The exit status is 0 if
-nothing unexpected happened. The test databases have the server's default
-collation unless `--collation` says otherwise.
+Each command starts its own server, runs the tests of Django's released sdist in a
+separate environment, and writes a summary as JSON. The exit status is 0 if there
+are no unexpected results. The test databases have the server's default collation
+unless `--collation` is set.
 
-The server is configured as few are. `tidb_schema_cache_size` is 0, since Django's
-tests have 1,700 tables and often ask for their names; see
+The configuration of the server is unusual. `tidb_schema_cache_size` is 0, because
+Django's tests have 1,700 tables and often query their names; see
 [performance](../topics/performance.md). `tidb_enable_check_constraint` is ON, so
 that CHECK constraints are tested, and `allow-expression-index` is true, so that
-indexes may be on any expression. TiDB calls the latter experimental. Without it,
-as in TiDB Cloud, an index may be on the functions that TiDB lists, such as
-`LOWER()` and `MD5()`, and on operators; others end a migration with error 8200. See
-[known issues](known-issues.md). The settings have the options `rebuild_tables` and
-`drop_unsupported_db_defaults`.
+indexes may contain any expression. TiDB calls the latter experimental. Without it,
+as in TiDB Cloud, an index may contain operators and the functions that TiDB lists,
+such as `LOWER()` and `MD5()`; other functions make a migration fail with error
+8200. See [known issues](known-issues.md). The settings have the options
+`rebuild_tables` and `drop_unsupported_db_defaults`.
 
 ## Results
 
-Whole runs, with mysqlclient and one process. "Unexpected" are failures, errors
-and successes of tests that are listed as failing. The last lines are Django's
-mysql backend on MariaDB.
+These are complete runs, with mysqlclient and one process. Unexpected results are
+failures, errors, and successes of tests that are listed as failing. The last rows
+are Django's mysql backend on MariaDB.
 
 | Django | server | collation | run | passed | unexpected | expected failures | skipped | set-up, s | tests, s |
 |---|---|---|---|---|---|---|---|---|---|

@@ -29,8 +29,8 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> object:
-    # The engine loads this package for its plugin before Django's models can
-    # be imported.
+    # The database engine imports this package to load its plugin, before Django can
+    # import models. The names below are therefore imported on first use.
     if name in _MODULES:
         return getattr(import_module(f".{_MODULES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,8 +7,8 @@ from django.core import checks
 from django_tidb.plugins import get_plugins
 from django_tidb.table_options import extend_autodetectors
 
-# Django imports this module before the first model, whose class Meta may have
-# the options of the plugin.
+# Django imports this module before it imports any model, so the plugin's
+# options of class Meta are registered in time.
 get_plugins()
 
 

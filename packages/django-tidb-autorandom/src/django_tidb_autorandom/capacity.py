@@ -1,4 +1,4 @@
-"""The share of ids that each table has used."""
+"""The number and share of ids that each table has used."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ _INTEGER = re.compile(r"(\w+?int|int)(?:\(\d+\))?( unsigned)?")
 
 @dataclass(frozen=True)
 class IdUsage:
-    """The use of ids in one table."""
+    """The ids that one table has used."""
 
-    #: The name of the table and of its column.
+    #: The name of the table, and of the column that holds the ids.
     table: str
     column: str
     #: "AUTO_RANDOM" or "AUTO_INCREMENT".
     kind: str
-    #: The number of ids that are used up, including those that servers have reserved,
-    #: some 30,000 at a time, and lose on a restart.
+    #: The number of used ids. It includes ids that TiDB servers have reserved (about
+    #: 30,000 at a time) and lose on a restart.
     used: int
-    #: The number of ids in all. For an AUTO_RANDOM key it is the range of the counter
-    #: below the random bits.
+    #: The total number of ids. For an AUTO_RANDOM key it is the number of values of the
+    #: counter, which excludes the random bits.
     capacity: int
 
     @property
     def share(self) -> float:
-        """The used share, from 0 to 1."""
+        """The share of ids that are used, from 0 to 1."""
         return self.used / self.capacity
 
 
@@ -50,11 +50,12 @@ def id_usage(
     using: str | None = None, tables: Iterable[str] | None = None
 ) -> list[IdUsage]:
     """
-    Return the use of ids in the tables of the database `using` (the default
-    database if it is None), or in some `tables` of it. The fullest table comes
-    first.
+    Return the used ids of each table in the database `using` (the default
+    database if it is None), or of the given `tables` only. The list is sorted
+    by share, with the largest share first.
 
-    Asks the server for each table with an AUTO_RANDOM or AUTO_INCREMENT column:
+    This function runs one query for each table with an AUTO_RANDOM or
+    AUTO_INCREMENT column:
     https://docs.pingcap.com/tidb/stable/sql-statement-show-table-next-rowid
 
     Raises ValueError if the database is not a TiDB.
@@ -98,18 +99,18 @@ def _usage(
     else:
         kind = "AUTO_INCREMENT"
         integer = _INTEGER.match(column_type)
-        # The server also accepts FLOAT and DOUBLE.
+        # An AUTO_INCREMENT column may also have the type FLOAT or DOUBLE.
         bits = _INTEGER_BITS[integer[1]] if integer else 64
     unsigned = " unsigned" in column_type
     capacity = 2 ** (bits if unsigned else bits - 1) - 1
     cursor.execute(f"SHOW TABLE {connection.ops.quote_name(table)} NEXT_ROW_ID")
-    # The answer has a line for each counter of the table, some of which may be unused.
+    # The result has one row for each counter of the table, some of which may be unused.
     used = max(int(number) for _, _, _, number, _ in cursor.fetchall()) - 1
     return IdUsage(table, column, kind, min(used, capacity), capacity)
 
 
 def report(connection: BaseDatabaseWrapper) -> dict[str, list[dict[str, Any]]]:
-    """Return the section that ``manage.py tidb`` shows of a database."""
+    """Return this plugin's section of the report that ``manage.py tidb`` prints."""
     return {
         "Ids used": [
             {

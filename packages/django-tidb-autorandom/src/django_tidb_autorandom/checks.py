@@ -25,7 +25,7 @@ _INVALID = {
 
 
 def check_options(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """Check the options of ``class Meta`` of all models with a table."""
+    """Check the row id options in ``class Meta`` of all models that have a table."""
     models: Iterable[type[Model]] = (
         apps.get_models(include_auto_created=True)
         if app_configs is None
@@ -44,7 +44,7 @@ def check_options(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 
 
 def check_model_options(model: type[Model]) -> Iterable[CheckMessage]:
-    """Yield what is wrong with the row id options of one model."""
+    """Yield a message for each wrong row id option of one model."""
     values = option_values(model)
     wrong = invalid_values(values)
     for name, must in wrong.items():
@@ -59,7 +59,7 @@ def check_model_options(model: type[Model]) -> Iterable[CheckMessage]:
     auto_field = model._meta.auto_field
     random = isinstance(auto_field, BigAutoRandomField)
     if "tidb_auto_id_cache" in values and (auto_field is None or random):
-        # The server takes it, and it does no harm.
+        # The server accepts and ignores this option.
         yield Warning(
             "'tidb_auto_id_cache' is set, but the model has no AUTO_INCREMENT key.",
             hint="Leave it out, or use an AutoField as the primary key.",
@@ -101,8 +101,9 @@ def check_model_options(model: type[Model]) -> Iterable[CheckMessage]:
 
 def check_table_options(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """
-    Warn of tables whose options differ from ``class Meta``, in the `databases`
-    that are TiDB. For Django before 5.2, whose makemigrations finds no change.
+    Warn of tables whose options differ from ``class Meta``, in those of the
+    `databases` that are TiDB. makemigrations finds such changes itself from
+    Django 5.2 on, so this check is for earlier versions.
     """
     issues: list[CheckMessage] = []
     for alias in databases or ():
@@ -117,11 +118,12 @@ def check_table_options(databases: Any = None, **kwargs: Any) -> list[CheckMessa
                 continue
             found = read_options(connection, model._meta.db_table)
             if isinstance(model._meta.auto_field, BigAutoRandomField):
-                # A table that was converted keeps it, to no effect.
+                # A table that was converted from AUTO_INCREMENT keeps the option, which
+                # has no effect on it.
                 found.pop("tidb_auto_id_cache", None)
             different = [
                 f"{name} {values.get(name)} but {found.get(name)} in the table"
-                # The number of regions is not to be seen later on.
+                # The server does not report the number of regions of an existing table.
                 for name in ("tidb_auto_id_cache", "tidb_shard_row_id_bits")
                 if values.get(name) != found.get(name)
             ]
@@ -147,8 +149,9 @@ def check_table_options(databases: Any = None, **kwargs: Any) -> list[CheckMessa
 
 def check_id_usage(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """
-    Warn of tables that have few ids left, in the `databases` that are TiDB
-    and for the models whose tables belong there.
+    Warn of tables that have few ids left, in those of the `databases` that are
+    TiDB. Only tables of models that the routers place in the database are
+    checked.
     """
     issues: list[CheckMessage] = []
     for alias in databases or ():

@@ -1,6 +1,6 @@
 """
-What an AlterField to, from or of an AUTO_RANDOM key does to its table, and a
-change of the options of ``class Meta``.
+Schema changes of AUTO_RANDOM keys (AlterField operations to, from or between
+AUTO_RANDOM types) and of this plugin's options in ``class Meta``.
 
 https://docs.pingcap.com/tidb/stable/auto-random#restrictions
 """
@@ -44,11 +44,13 @@ def rebuild(
     reason: str,
 ) -> None:
     """
-    Make `changes` that no ALTER TABLE of TiDB can make, for this `reason`, by a
-    new table; None if a new table cannot have them either.
+    Apply `changes` that TiDB's ALTER TABLE does not support by rebuilding the
+    table; `reason` explains the lack of support and begins the error messages.
+    `changes` is None if a rebuild cannot make the change either.
 
-    Raises ``NotSupportedError`` before any change if there are none, and if
-    the table has rows and OPTIONS["rebuild_tables"] does not allow it.
+    Raises ``NotSupportedError`` before any SQL has changed the table: if
+    `changes` is None, or if the table has rows and OPTIONS["rebuild_tables"]
+    does not allow a rebuild.
     """
     if changes is None:
         raise NotSupportedError(
@@ -71,18 +73,20 @@ def alter_field(
     schema_editor: Any, model: type[Model], old_field: Field, new_field: Field
 ) -> bool:
     """
-    Alter a column whose type gains, loses or changes AUTO_RANDOM; return
-    whether it has been altered.
+    Alter a column whose type gains, loses or changes AUTO_RANDOM. Return
+    whether this function has altered the column.
 
-    AUTO_INCREMENT becomes AUTO_RANDOM, and shard bits are raised, in place.
-    Other changes are for :func:`rebuild`, before any SQL has run.
+    A change from AUTO_INCREMENT to AUTO_RANDOM, and an increase of the shard
+    bits, are made in place. For all other changes :func:`rebuild` is called
+    before any SQL has changed the table.
     """
     connection = schema_editor.connection
     old = isinstance(old_field, BigAutoRandomField)
     new = isinstance(new_field, BigAutoRandomField)
     if not is_tidb(connection) or not (old or new):
         return False
-    # Servers that leave out the range have nothing to change, for one.
+    # The types are equal, for example, if only the range differs and the server has no
+    # range.
     if old_field.db_type(connection) == new_field.db_type(connection):
         return False
     if reason := _cannot_alter(schema_editor, model, old_field, new_field):
@@ -94,13 +98,13 @@ def alter_field(
             f"in the table {model._meta.db_table!r}: {reason}",
         )
         return True
-    # A migration that ended halfway is run again.
+    # An earlier run of this migration may have failed after the conversion.
     done = not old and _is_auto_random(connection, model._meta.db_table)
     if not done and _is_renamed(schema_editor, model, old_field, new_field):
         old_field = _step(old_field, new_field)
     if not done and (not old or old_field.column != new_field.column):
-        # What Django can do comes first: a BIGINT, foreign keys that fit it,
-        # the name of the column.
+        # Django makes the changes that need no AUTO_RANDOM first: it alters the column
+        # to BIGINT, alters the foreign keys to match, and renames the column.
         step = _step(old_field if old else models.BigAutoField(), new_field)
         schema_editor.alter_field(model, old_field, step)
         old_field = step
@@ -110,7 +114,7 @@ def alter_field(
         else:
             _convert(schema_editor, model, new_field)
     except DatabaseError as error:
-        # There are ids that have the bits which are to be drawn at random.
+        # Some existing ids already use the bits that AUTO_RANDOM would draw at random.
         if "max allowed auto_random shard bits" not in str(error):
             raise
         rebuild(
@@ -127,7 +131,7 @@ def alter_field(
 def _cannot_alter(
     schema_editor: Any, model: type[Model], old_field: Field, new_field: Field
 ) -> str | None:
-    """Return why no ALTER TABLE can do it."""
+    """Return the reason why ALTER TABLE cannot make the change, or None if it can."""
     connection = schema_editor.connection
     if not isinstance(new_field, BigAutoRandomField):
         return "TiDB cannot take AUTO_RANDOM from a column."
@@ -171,9 +175,9 @@ def _cannot_alter(
 def _changes(
     schema_editor: Any, old_field: Field, new_field: Field
 ) -> list[Change] | None:
-    """Return what a rebuild is to change; None for what none can do."""
-    # The columns that refer to the key would have another type, or the copied
-    # column another name.
+    """Return the changes that a rebuild applies, or None if it cannot make them."""
+    # A rebuild copies columns by name and leaves other tables alone, so neither the
+    # column's name nor the type of the foreign keys that refer to it may change.
     if (
         not (old_field.primary_key and new_field.primary_key)
         or old_field.column != new_field.column
@@ -209,7 +213,7 @@ def _is_auto_random(connection: Any, table: str) -> bool:
 def _is_renamed(
     schema_editor: Any, model: type[Model], old_field: Field, new_field: Field
 ) -> bool:
-    """Return whether the column has its new name already."""
+    """Return whether an earlier run of the migration has renamed the column."""
     if schema_editor.collect_sql or old_field.column == new_field.column:
         return False
     with schema_editor.connection.cursor() as cursor:
@@ -223,7 +227,7 @@ def _is_renamed(
 
 
 def _step(field: Field, new_field: Field) -> Field:
-    """Return `field` in the place of `new_field`."""
+    """Return a copy of `field` with the name, column and model of `new_field`."""
     step: Field = field.clone()
     step.primary_key = new_field.primary_key
     step.db_column = new_field.db_column
@@ -253,7 +257,8 @@ def _convert(schema_editor: Any, model: type[Model], field: Field) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT @@{_VARIABLE}")
         (before,) = cursor.fetchone()
-    # Only as long as it takes: it allows every column to lose AUTO_INCREMENT.
+    # The variable is set for this statement only, because it allows every column to
+    # lose AUTO_INCREMENT.
     schema_editor.execute(f"SET @@{_VARIABLE} = 1")
     try:
         _modify(schema_editor, model, field)
@@ -261,14 +266,16 @@ def _convert(schema_editor: Any, model: type[Model], field: Field) -> None:
         schema_editor.execute(f"SET @@{_VARIABLE} = {before:d}")
     if not _has_central_ids(connection, table):
         return
-    # With AUTO_ID_CACHE 1 the ids have come from a service of their own from
-    # TiDB 6.4 on, and those of AUTO_RANDOM would begin with 1 again.
+    # From TiDB 6.4, a table with AUTO_ID_CACHE 1 gets its AUTO_INCREMENT ids from a
+    # separate service. The counter of AUTO_RANDOM does not know these ids and would
+    # start from 1.
     quote = schema_editor.quote_name
     bits, range_bits = field.bits(connection)
     counter = 2 ** (range_bits - 1 - bits) - 1
     column = quote(field.column)
     with connection.cursor() as cursor:
-        # Rows may have come since, with ids that have random bits.
+        # Since the conversion, other sessions may have inserted rows whose ids have
+        # random bits, so these bits are masked out.
         cursor.execute(
             f"SELECT MAX({column} & {counter:d}) FROM {quote(table)} "  # noqa: S608
             f"WHERE {column} > 0"
@@ -278,7 +285,7 @@ def _convert(schema_editor: Any, model: type[Model], field: Field) -> None:
 
 
 def _has_central_ids(connection: Any, table: str) -> bool:
-    # Under sqlmigrate the table need not be there yet.
+    # The table may not exist yet when sqlmigrate runs.
     if not connection.introspection.existing([table]):
         return False
     return read_options(connection, table).get("tidb_auto_id_cache") == 1
@@ -289,14 +296,18 @@ def _has_central_ids(connection: Any, table: str) -> bool:
 
 def cannot_alter_cache(old: int | None, new: int | None) -> bool:
     """
-    Return whether AUTO_ID_CACHE cannot go from `old` to `new`, from TiDB 6.4
-    on: with 1 the ids are made by another service.
+    Return whether TiDB 6.4 and later refuse to alter AUTO_ID_CACHE from `old`
+    to `new`. They do if one of the two is 1, because a separate service
+    allocates the ids of a table with AUTO_ID_CACHE 1.
     """
     return old != new and 1 in (old, new)
 
 
 def warn_of_altered_cache(old_state: ModelState, new_state: ModelState) -> None:
-    """Warn of a change of ``tidb_auto_id_cache`` for which the table is rebuilt."""
+    """
+    Warn if ``tidb_auto_id_cache`` changes in a way that needs a rebuild of the
+    table.
+    """
     old, new = (
         state.options.get("tidb_auto_id_cache") for state in (old_state, new_state)
     )
@@ -317,16 +328,16 @@ def alter_options(
     schema_editor: Any, old_model: type[Model], new_model: type[Model]
 ) -> None:
     """
-    Give the table of `new_model`, which has the options of `old_model`, the
-    options of `new_model`. What TiDB cannot alter is for :func:`rebuild`,
-    before any SQL has run.
+    Alter the table of `new_model` from the options of `old_model` to those of
+    `new_model`. For options that TiDB cannot alter, :func:`rebuild` is called
+    before any SQL has changed the table.
     """
     old, new = option_values(old_model), option_values(new_model)
     changed = [name for name in OPTION_NAMES if old.get(name) != new.get(name)]
     if not _is_auto_increment(new_model._meta.auto_field) and cannot_alter_cache(
         old.get("tidb_auto_id_cache"), new.get("tidb_auto_id_cache")
     ):
-        # It has gone together with AUTO_INCREMENT, and means nothing any more.
+        # The key has lost AUTO_INCREMENT, so its AUTO_ID_CACHE has no effect.
         changed.remove("tidb_auto_id_cache")
     refused = {
         name: reason
@@ -337,7 +348,7 @@ def alter_options(
         rebuild(
             schema_editor,
             new_model,
-            # All that has changed, since there is to be a new table anyway.
+            # The rebuild also applies the changes that ALTER TABLE could make.
             [
                 change
                 for name in changed
@@ -358,7 +369,7 @@ def alter_options(
 def _option_changes(schema_editor: Any, model: type[Model], name: str) -> list[Change]:
     value = option_values(model).get(name)
     if name != "tidb_clustered":
-        # 0 stands for the server's default.
+        # 0 restores the server's default.
         return [SetTableOption(NUMBERS[name][0], value or 0)]
     columns = getattr(model._meta.pk, "columns", (model._meta.pk.column,))
     key = _primary_key(schema_editor, columns, clustered=value)

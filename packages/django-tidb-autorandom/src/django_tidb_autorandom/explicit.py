@@ -1,9 +1,10 @@
 """
-Ids that the client chooses for AUTO_RANDOM keys.
+Explicit ids for AUTO_RANDOM keys: ids that the client chooses.
 
-TiDB refuses them unless ``allow_auto_random_explicit_insert`` is on in the
-session, and takes any that fits a BIGINT then: also one outside of the key's
-range, and one after which no id is left to draw (error 8059).
+TiDB refuses explicit ids unless the session variable
+``allow_auto_random_explicit_insert`` is on. If it is on, TiDB accepts every id
+that fits in a BIGINT, even an id outside of the key's range, and an id after
+which no id is left to draw (error 8059).
 https://docs.pingcap.com/tidb/stable/auto-random#explicit-insertion
 """
 
@@ -26,21 +27,21 @@ from .options import is_auto_random
 
 __all__ = ["EXPLICIT_ID_SHARE", "allow_explicit_ids", "check_write", "loading"]
 
-#: An explicit id that leaves less than the rest of the id space is warned about.
+#: The share of the id space that one explicit id may use up without a warning.
 EXPLICIT_ID_SHARE = 0.1
 
-# The attribute of a connection in whose block it is.
+# The attribute of a connection that holds its active _Permission.
 _PERMISSION = "_tidb_explicit_ids"
 
 
 class _Permission:
-    """The session variable of one connection, for the time of a block."""
+    """The session variable of one connection, which is set while a block runs."""
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection = connection
         self.stack = ExitStack()
-        # The driver's connection that the variable has been switched on for:
-        # Django may connect anew inside the block.
+        # The driver's connection for which the variable is set. Django may open a new
+        # one inside the block.
         self.switched_on: Any = None
 
     def take(self) -> None:
@@ -55,7 +56,7 @@ class _Permission:
         try:
             self.stack.close()
         except Error:
-            # Nobody may get this session with the variable switched on.
+            # A session in which the variable stays on must not be reused.
             self.connection.close()
 
 
@@ -80,13 +81,14 @@ def _permission(connection: BaseDatabaseWrapper, now: bool) -> Iterator[None]:
 @contextmanager
 def allow_explicit_ids(using: str | None = None) -> Iterator[None]:
     """
-    Let the block insert rows with ids of its own into AUTO_RANDOM tables of
-    the database `using`, the default one if it is None.
+    Allow the code in this block to insert explicit ids into AUTO_RANDOM tables
+    of the database `using` (the default database if it is None).
 
-    Sets ``allow_auto_random_explicit_insert`` in this thread's session, and
-    restores it at the end, also after an error; a session that Django opens
-    inside the block gets it with its first such row. Blocks may be nested. On
-    other databases it does nothing.
+    Sets ``allow_auto_random_explicit_insert`` in the session of this thread,
+    and restores it at the end of the block, also after an error. If Django
+    opens a new session inside the block, the variable is set in it before its
+    first explicit id. Blocks may be nested. On other databases the block has no
+    effect.
     """
     with _permission(connections[using or DEFAULT_DB_ALIAS], now=True):
         yield
@@ -95,8 +97,9 @@ def allow_explicit_ids(using: str | None = None) -> Iterator[None]:
 @contextmanager
 def loading(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """
-    Let fixtures bring their ids along. Unlike :func:`allow_explicit_ids` it
-    sets the variable with the first row that needs it.
+    Allow explicit ids while fixtures are loaded. Unlike
+    :func:`allow_explicit_ids`, this context manager sets the variable only when
+    a row with an explicit id is inserted.
     """
     with _permission(connection, now=False):
         yield
@@ -104,13 +107,14 @@ def loading(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
 def check_write(query: Any, connection: BaseDatabaseWrapper) -> None:
     """
-    Check the explicit ids in an InsertQuery or UpdateQuery of Django's before
-    it is sent.
+    Check the explicit ids of an InsertQuery or UpdateQuery before the query is
+    sent.
 
-    Raises ``NotSupportedError`` if the session does not allow them, and
-    ``DataError`` for one outside of the key's range. If the key of the table
-    is not AUTO_RANDOM yet, it warns instead. Warns of one that uses up more
-    than :data:`EXPLICIT_ID_SHARE` of the id space.
+    Raises ``NotSupportedError`` if the session does not allow explicit ids, and
+    ``DataError`` if an id is outside of the key's range. If the table in the
+    database has no AUTO_RANDOM key yet, a warning takes the place of either
+    error. Also warns if an id uses up more than :data:`EXPLICIT_ID_SHARE` of
+    the id space.
     """
     field = query.get_meta().auto_field
     if not isinstance(field, BigAutoRandomField):
@@ -148,12 +152,12 @@ def check_write(query: Any, connection: BaseDatabaseWrapper) -> None:
 def _check_permission(
     field: BigAutoRandomField, value: Any, connection: BaseDatabaseWrapper
 ) -> NotSupportedError | None:
-    """Return why the session cannot insert the id `value`."""
+    """Return the error for the id `value` if the session does not allow it, or None."""
     permission: _Permission | None = getattr(connection, _PERMISSION, None)
     if permission is not None:
         permission.take()
         return None
-    # The project may have set the variable by itself.
+    # The project may have set the variable without allow_explicit_ids().
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@SESSION.allow_auto_random_explicit_insert")
         if cursor.fetchone()[0]:
@@ -171,7 +175,7 @@ def _check_permission(
 def _check_values(
     field: BigAutoRandomField, values: Iterable[Any], connection: BaseDatabaseWrapper
 ) -> DataError | None:
-    """Return why an AUTO_RANDOM key cannot have one of the `values`."""
+    """Return the error for the first value that is out of range, or None."""
     shard_bits, range_bits = field.bits(connection)
     largest = 2 ** (range_bits - 1) - 1
     counters = 2 ** (range_bits - 1 - shard_bits) - 1
@@ -184,7 +188,7 @@ def _check_values(
                 f"{value!r}: with a range of {range_bits} bits ids are from "
                 f"{-largest - 1} to {largest}, without 0."
             )
-        # The server counts on above the largest id, and heeds no negative ones.
+        # The server draws ids above the largest positive id; negative ids do not count.
         if number > 0 and number & counters > used:
             used, by = number & counters, number
     if used > counters * EXPLICIT_ID_SHARE:

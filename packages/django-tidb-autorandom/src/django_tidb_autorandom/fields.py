@@ -1,4 +1,4 @@
-"""AUTO_RANDOM: https://docs.pingcap.com/tidb/stable/auto-random"""
+"""BigAutoRandomField: https://docs.pingcap.com/tidb/stable/auto-random"""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from django_tidb import is_tidb
 
 __all__ = ["BigAutoRandomField"]
 
-# Both ends are included.
+# The smallest and largest values that TiDB accepts.
 SHARD_BITS = (1, 15)
 RANGE = (32, 64)
-# The bits that have to be left when the sign and the shard bits are taken off.
+# TiDB needs this many bits for the counter, beside the sign and the shard
+# bits.
 MINIMUM_COUNTER = 27
-# What a JavaScript number holds exactly, and the sign.
+# JavaScript numbers are exact up to 53 bits; the sign is one more bit.
 JAVASCRIPT_RANGE = 54
 
 
@@ -26,15 +27,15 @@ class BigAutoRandomField(models.BigAutoField):
     """
     A BIGINT primary key whose values TiDB spreads over the whole cluster.
 
-    `shard_bits` (1 to 15) is the number of bits that TiDB draws at random; of
-    a 64-bit key one is the sign, and the rest count up. `range` (32 to 64,
-    needs TiDB 6.3 and is left out below) is the number of bits of the whole
-    key, its sign included. ``javascript_safe=True`` stands for ``range=54``:
-    keys below 2**53, which JavaScript's numbers and most JSON parsers hold
-    exactly.
+    A key consists of a sign bit, random bits and a counter. `shard_bits` (1 to
+    15) is the number of random bits. `range` (32 to 64) is the number of bits of
+    the whole key, including the sign; it needs TiDB 6.3 and has no effect on
+    older servers. ``javascript_safe=True`` is the same as ``range=54``: the keys
+    are below 2**53, so JavaScript and most JSON parsers represent them exactly.
 
-    It is the primary key, or the first field of a ``CompositePrimaryKey``
-    (Django 5.2, TiDB 6.5). Wrong arguments are reported by system checks.
+    The field must be the primary key, or the first field of a
+    ``CompositePrimaryKey`` (Django 5.2, TiDB 6.5). System checks report wrong
+    arguments.
 
     On other databases the field is a ``BigAutoField``.
     """
@@ -55,14 +56,18 @@ class BigAutoRandomField(models.BigAutoField):
         super().__init__(*args, **kwargs)
 
     def bits(self, connection: BaseDatabaseWrapper) -> tuple[int, int]:
-        """Return the shard bits and the range of the keys in that database."""
+        """
+        Return the shard bits and the range that the keys have in the database
+        of `connection`.
+        """
         if connection.tidb_version >= (6, 3):
             return self.shard_bits, self.range
         return self.shard_bits, RANGE[1]
 
     def deconstruct(self) -> tuple[str, str, list[Any], dict[str, Any]]:
         name, _, args, kwargs = super().deconstruct()
-        # Django writes it for every AutoField; in a composite key it is wrong.
+        # Django adds primary_key=True for every AutoField, which is wrong for a part of
+        # a composite key.
         if not self.primary_key:
             del kwargs["primary_key"]
         kwargs["shard_bits"] = self.shard_bits
@@ -70,8 +75,9 @@ class BigAutoRandomField(models.BigAutoField):
         return name, "django_tidb_autorandom.BigAutoRandomField", args, kwargs
 
     def get_internal_type(self) -> str:
-        # Whatever knows Django's fields by their names treats this one as a
-        # BigAutoField: other backends, lookups, Cast(), related fields.
+        # Django and other backends look fields up by the name of their internal type:
+        # in column types, lookups, Cast() and related fields. They treat this field as
+        # a BigAutoField.
         return "BigAutoField"
 
     def db_type(self, connection: BaseDatabaseWrapper) -> str | None:
@@ -84,7 +90,7 @@ class BigAutoRandomField(models.BigAutoField):
         return f"bigint AUTO_RANDOM({arguments})"
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
-        # The other checks ask for the type of the column.
+        # The other checks ask for the type of the column, which needs valid arguments.
         if errors := [
             *self._check_bits("shard_bits", *SHARD_BITS, id="tidb_autorandom.E001"),
             *self._check_bits("range", *RANGE, id="tidb_autorandom.E002"),
@@ -117,7 +123,7 @@ class BigAutoRandomField(models.BigAutoField):
     def _check_id_space(self) -> list[checks.CheckMessage]:
         if type(self.range) is not int or type(self.shard_bits) is not int:
             return []
-        # The sign is a bit of its own.
+        # One bit holds the sign.
         counter = self.range - 1 - self.shard_bits
         most = self.range - 1 - MINIMUM_COUNTER
         if self.shard_bits <= most or not RANGE[0] <= self.range <= RANGE[1]:
@@ -167,7 +173,7 @@ class BigAutoRandomField(models.BigAutoField):
         return getattr(self.model._meta.pk, "field_names", ())
 
     def _check_primary_key(self) -> list[checks.CheckMessage]:
-        # In place of Django's fields.E100, which knows no composite keys.
+        # This check replaces Django's fields.E100, which does not know composite keys.
         if self.primary_key or self._composite_key()[:1] == (self.name,):
             return []
         return [

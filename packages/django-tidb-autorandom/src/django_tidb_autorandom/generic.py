@@ -1,5 +1,6 @@
 """
-Generic foreign keys that are too small for AUTO_RANDOM ids.
+A system check for generic foreign keys whose object id is too small for
+AUTO_RANDOM ids.
 
 https://docs.djangoproject.com/en/stable/ref/contrib/contenttypes/#generic-relations
 """
@@ -22,18 +23,18 @@ from .fields import BigAutoRandomField
 
 __all__ = ["check_generic_foreign_keys"]
 
-# The models that a message names.
+# The number of models that a message names.
 _NAMED = 3
 
 
 def check_generic_foreign_keys(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """
-    Warn of each GenericForeignKey whose object id cannot hold the ids of a
-    model with an AUTO_RANDOM key that it can refer to.
+    Warn of each GenericForeignKey that can refer to a model with an AUTO_RANDOM
+    key, but whose object id cannot hold the ids of that model.
 
-    It can refer to the models that declare a relation to it, by a
-    GenericRelation or a field such as django-taggit's TaggableManager; to any,
-    if none does. ``limit_choices_to`` of the content type is heeded.
+    If models declare a relation to the key, by a GenericRelation or by a field
+    such as django-taggit's TaggableManager, only these models count. Otherwise
+    every model counts that ``limit_choices_to`` of the content type allows.
     """
     if not apps.is_installed("django.contrib.contenttypes"):
         return []
@@ -49,10 +50,10 @@ def check_model(
     model: type[Model], everything: Iterable[type[Model]]
 ) -> Iterator[CheckMessage]:
     """
-    Yield what is wrong with the generic foreign keys of `model` in a project
-    that consists of `everything`.
+    Yield a warning for each generic foreign key of `model` that is too small,
+    in a project with the models `everything`.
     """
-    # Its app must be installed.
+    # This import fails if django.contrib.contenttypes is not installed.
     from django.contrib.contenttypes.fields import GenericForeignKey
 
     for key in model._meta.private_fields:
@@ -62,9 +63,9 @@ def check_model(
             object_id = model._meta.get_field(key.fk_field)
             content_type = model._meta.get_field(key.ct_field)
         except FieldDoesNotExist:
-            # Django reports it.
+            # Django's own check reports the missing field.
             continue
-        # Proxies and children have it too.
+        # Proxies and child models inherit the field, which is checked once.
         if object_id.model is not model:
             continue
         too_large = [
@@ -100,11 +101,14 @@ def check_model(
 
 
 def _auto_random_key(model: type[Model]) -> BigAutoRandomField | None:
-    """Return the field whose ids the rows of `model` have, if it is AUTO_RANDOM."""
+    """
+    Return the AUTO_RANDOM field at the root of the primary key of `model`, or
+    None if the key does not come from one.
+    """
     field = model._meta.pk
     while field.remote_field:
         field = field.target_field
-    # A range that is not allowed is reported by the field.
+    # A range of a wrong type is reported by the check of the field itself.
     if isinstance(field, BigAutoRandomField) and type(field.range) is int:
         return field
     return None
@@ -118,8 +122,9 @@ def _describe(field: Field) -> str:
 
 def _fits(number: int, field: Field) -> bool:
     """
-    Return whether TiDB's column for an integer or a text holds a number. True
-    for other types: those are for models with such keys.
+    Return whether `field` can store `number`. Fields other than integer and
+    text fields are meant for other types of keys, so the result is True for
+    them.
     """
     if isinstance(field, models.CharField):
         return field.max_length is None or len(str(number)) <= field.max_length
@@ -142,7 +147,8 @@ def _targets(
                 field, "object_id_field_name", key.fk_field
             ):
                 declared.add(source._meta.concrete_model)
-            # An app with such a field tells by it where its models are used.
+            # If the app of the generic foreign key defines such a field itself,
+            # projects declare all their relations by it.
             by_own_field |= _package(type(field)) == _package(model)
     if by_own_field or declared:
         return list(declared)
@@ -155,7 +161,10 @@ def _targets(
 
 
 def _relations(model: type[Model]) -> Iterator[tuple[Any, Any]]:
-    """Yield the fields that declare a generic relation, and the models with it."""
+    """
+    Yield each field of `model` that declares a generic relation, with the model
+    that the relation leads to.
+    """
     from django.contrib.contenttypes.fields import GenericRelation
 
     for field in model._meta.private_fields:
@@ -172,8 +181,8 @@ def _package(cls: type) -> str:
 
 def _allows(limit: Any, model: type[Model]) -> bool | None:
     """
-    Return whether ``limit_choices_to`` of a content type allows `model`; None
-    where that cannot be told without the database.
+    Return whether ``limit_choices_to`` of a content type allows `model`, or
+    None if only a query could tell.
     """
     if isinstance(limit, dict):
         limit = Q(**limit)

@@ -1,4 +1,4 @@
-"""The migration operation of earlier releases for the options in options.py."""
+"""The migration operation of earlier releases for the options of options.py."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["AlterRowIdOptions"]
 
 class AlterRowIdOptions(AlterTableOptions):
     """
-    Set the row id options of a model to `options`; those that are left out
-    return to the server's default, and options of other plugins stay.
+    Set the row id options of a model to `options`. Options that are left out
+    return to the server's default; options of other plugins are unchanged.
 
-    What TiDB cannot alter, such as ``tidb_auto_id_cache`` between 1 and another
-    value, is done by a rebuild of the table. Raises ``NotSupportedError``
-    before any change if the table has rows and OPTIONS["rebuild_tables"] does
-    not allow it.
+    A change that TiDB cannot alter in place, such as ``tidb_auto_id_cache``
+    between 1 and another value, rebuilds the table. Raises
+    ``NotSupportedError`` before any change if the table has rows and
+    OPTIONS["rebuild_tables"] does not allow a rebuild.
     """
 
     def option_names(self) -> tuple[str, ...]:

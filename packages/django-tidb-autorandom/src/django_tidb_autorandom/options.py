@@ -1,17 +1,20 @@
 """
-The options of ``class Meta`` that say how TiDB makes a table's row ids:
+The options of ``class Meta`` that control how TiDB makes a table's row ids:
 
 ``tidb_auto_id_cache``
-    How many AUTO_INCREMENT ids each TiDB server takes at a time; 1 or more.
+    The number of AUTO_INCREMENT ids that each TiDB server reserves at a time;
+    1 or more.
     https://docs.pingcap.com/tidb/stable/auto-increment#cache-size-control
 ``tidb_clustered``
-    Whether the rows are stored in the order of the primary key; True or False.
+    True if the rows are stored in the order of the primary key, else False.
     https://docs.pingcap.com/tidb/stable/clustered-indexes
 ``tidb_shard_row_id_bits``
-    Spreads the rows of a table that is not clustered over 2**n places; 1 to 15.
+    The rows of a table without a clustered key are spread over 2**n shards;
+    n is 1 to 15.
     https://docs.pingcap.com/tidb/stable/shard-row-id-bits
 ``tidb_pre_split_regions``
-    Splits a new table into 2**n regions from the start; 1 to the shard bits.
+    A new table is split into 2**n regions; n is 1 to ``tidb_shard_row_id_bits``
+    (or to the shard bits of the AUTO_RANDOM key).
     https://docs.pingcap.com/tidb/stable/sql-statement-split-region
 """
 
@@ -35,20 +38,20 @@ __all__ = [
     "table_options",
 ]
 
-#: information_schema's words for the shard bits and the range of a table.
+#: The format in which information_schema reports the shard bits and the range.
 SHARDING = re.compile(r"PK_AUTO_RANDOM_BITS=(\d+)(?:, RANGE BITS=(\d+))?")
-#: Each number's keyword in SQL, and its largest value.
+#: The SQL keyword and the largest value of each option that is a number.
 NUMBERS: dict[str, tuple[str, int]] = {
     "tidb_auto_id_cache": ("AUTO_ID_CACHE", 2**63 - 1),
     "tidb_shard_row_id_bits": ("SHARD_ROW_ID_BITS", 15),
     "tidb_pre_split_regions": ("PRE_SPLIT_REGIONS", 15),
 }
-#: The names that ``class Meta`` accepts.
+#: The names of the options in ``class Meta``.
 OPTION_NAMES = (*NUMBERS, "tidb_clustered")
 
 
 def option_values(model: type[Model]) -> dict[str, Any]:
-    """Return the options that `model` has set."""
+    """Return the options that ``class Meta`` of `model` sets, with their values."""
     return {
         name: value
         for name in OPTION_NAMES
@@ -57,7 +60,10 @@ def option_values(model: type[Model]) -> dict[str, Any]:
 
 
 def invalid_values(values: dict[str, Any]) -> dict[str, str]:
-    """Return what is wrong with which of the `values`: "must be ..."."""
+    """
+    Return the names of invalid options with the rule that each breaks, as "must
+    be ...".
+    """
     wrong = {}
     for name, value in values.items():
         if name == "tidb_clustered":
@@ -72,9 +78,9 @@ def invalid_values(values: dict[str, Any]) -> dict[str, str]:
 
 def table_options(model: type[Model]) -> Iterable[str]:
     """
-    Yield the table options that CREATE TABLE ends with.
+    Yield the table options of this plugin for CREATE TABLE.
 
-    Raises ValueError if one has a value that is not allowed.
+    Raises ValueError if an option has a value that is not allowed.
     """
     values = option_values(model)
     for name, must in invalid_values(values).items():
@@ -88,10 +94,11 @@ def table_options(model: type[Model]) -> Iterable[str]:
 
 def clustering(model: type[Model]) -> str:
     """
-    Return CLUSTERED or NONCLUSTERED if ``Meta.tidb_clustered`` says so.
+    Return CLUSTERED or NONCLUSTERED if ``Meta.tidb_clustered`` is set, else an
+    empty string.
 
-    An AUTO_RANDOM key has to be CLUSTERED, whatever the server's
-    ``tidb_enable_clustered_index``.
+    An AUTO_RANDOM key is always CLUSTERED, because TiDB requires it; the
+    server's variable ``tidb_enable_clustered_index`` may have another default.
     """
     from .fields import BigAutoRandomField
 
@@ -105,12 +112,15 @@ def clustering(model: type[Model]) -> str:
 
 def is_auto_random(connection: BaseDatabaseWrapper, table: str) -> bool:
     """
-    Return whether `table` has an AUTO_RANDOM key in the database. Before TiDB
-    8.5, information_schema does not show this of a composite key.
+    Return whether `table` has an AUTO_RANDOM key in the database.
+
+    The answer comes from SHOW CREATE TABLE, because information_schema does not
+    report the AUTO_RANDOM column of a composite key before TiDB 8.5.
 
     Raises ``DatabaseError`` if there is no such table.
     """
-    # This module needs the driver, so it cannot be imported with the plugin.
+    # django_tidb.introspection imports the driver, so it must not be imported when the
+    # plugin is loaded.
     from django_tidb.introspection import read_definition
 
     definition = read_definition(connection, table, exact=False)
@@ -120,11 +130,12 @@ def is_auto_random(connection: BaseDatabaseWrapper, table: str) -> bool:
 def read_options(connection: BaseDatabaseWrapper, table: str) -> dict[str, Any]:
     """
     Return the options that `table` has in the database, by their names in
-    ``class Meta``; those that the server does not show are left out.
+    ``class Meta``. Options that the server does not report are left out.
 
     Raises ``DatabaseError`` if there is no such table.
     """
-    # This module needs the driver, so it cannot be imported with the plugin.
+    # django_tidb.introspection imports the driver, so it must not be imported when the
+    # plugin is loaded.
     from django_tidb.introspection import read_definition
 
     definition = read_definition(connection, table, exact=False)

@@ -1,4 +1,4 @@
-"""Plugin of django-tidb-core; see :mod:`django_tidb.plugins`."""
+"""The AUTO_RANDOM plugin of django-tidb-core; see :mod:`django_tidb.plugins`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class AutoRandomPlugin(Plugin):
-    """AUTO_RANDOM keys, and the options of tables that concern row ids."""
+    """Hooks for AUTO_RANDOM keys and for the table options of row ids."""
 
     name = "autorandom"
     api_version = 2
@@ -74,9 +74,10 @@ class AutoRandomPlugin(Plugin):
         self, column: FieldInfo, connection: DatabaseWrapper
     ) -> tuple[str, dict[str, Any]] | None:
         """
-        Recognise an AUTO_RANDOM column: the first of its table's primary key.
+        Return the field of an AUTO_RANDOM column, which is the first column of
+        its table's primary key. Return None for all other columns.
 
-        TiDB 7.5 does not show the shard bits of a composite key; 8.5 does.
+        TiDB 7.5 does not report the shard bits of a composite key; 8.5 does.
         """
         sharding = options.SHARDING.match(column.row_id_sharding)
         if not sharding or column.primary_key != 1:

@@ -14,7 +14,8 @@ __version__ = "0.3.0"
 
 def is_tidb(connection: BaseDatabaseWrapper) -> bool:
     """
-    Return whether `connection` is this backend's. Neither connects nor needs
-    a driver, so it may be asked of any connection.
+    Return whether `connection` is a connection of this backend. The function
+    neither connects nor imports a driver, so it can be called with any
+    connection.
     """
     return getattr(connection, "tidb", False)

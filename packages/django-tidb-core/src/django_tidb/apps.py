@@ -6,8 +6,8 @@ from django.core import checks
 from .checks import check_driver, check_old_distribution, check_search_backends
 from .plugins import get_plugins
 
-# Django imports this module before the first model, whose class Meta may have
-# options of plugins.
+# Django imports this module before it imports any model, so the plugins'
+# options of class Meta are registered in time.
 get_plugins()
 
 

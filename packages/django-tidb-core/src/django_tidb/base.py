@@ -1,4 +1,7 @@
-"""TiDB database backend for Django: what differs from Django's MySQL backend."""
+"""
+The connection class of the TiDB backend, which derives from Django's MySQL
+backend.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from . import plugins, tls
 from .driver import ensure_driver
 from .version import TiDBVersion
 
-# The driver has to be chosen before these modules import it.
+# The modules below import the driver, so it must be chosen before they are
+# imported.
 _DRIVER = ensure_driver()
 
 from django.db.backends.mysql.base import CLIENT, Database  # noqa: E402
@@ -34,7 +38,8 @@ from .operations import DatabaseOperations  # noqa: E402
 from .schema import DatabaseSchemaEditor  # noqa: E402
 from .validation import DatabaseValidation  # noqa: E402
 
-# The variables that this backend reads. Older servers lack some of them.
+# The server variables that this backend reads. Older servers lack some of
+# them.
 _VARIABLES = (
     "allow_auto_random_explicit_insert",
     "collation_database",
@@ -53,7 +58,7 @@ _VARIABLES = (
     "transaction_isolation",
 )
 
-# Options of this backend in OPTIONS, beside the driver's.
+# The options in OPTIONS that belong to this backend and not to the driver.
 _OPTIONS = (
     "drop_unsupported_db_defaults",
     "rebuild_tables",
@@ -61,11 +66,11 @@ _OPTIONS = (
     "skip_locked",
 )
 
-# The errors of servers other than TiDB for tidb_version(): no database
-# selected (MySQL), no such function, no right to execute it (MariaDB).
+# The errors with which MySQL and MariaDB answer tidb_version(): no database
+# selected (MySQL), no such function, no privilege to execute it (MariaDB).
 _NO_SUCH_FUNCTION = (1046, 1305, 1370)
 
-# Loading the plugins registers their options of class Meta.
+# This call also registers the plugins' options of class Meta.
 plugins.get_plugins()
 compat.install()
 
@@ -75,31 +80,33 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
     A connection to TiDB.
 
     ``vendor`` stays "mysql", so that the ``as_mysql`` methods of Django and of
-    third parties apply; :func:`django_tidb.is_tidb` tells the two apart.
+    third-party packages apply. :func:`django_tidb.is_tidb` distinguishes TiDB
+    from MySQL.
     """
 
     display_name = "TiDB"
-    # The mark that is_tidb() looks for.
+    # is_tidb() looks for this attribute.
     tidb = True
 
-    # These are constants, because the server's answer describes the protocol and not
-    # the features of TiDB. With this version Django's MySQL backend sends statements
-    # that TiDB accepts. The server's option server-version can replace its answer by
-    # any text:
+    # These are constants, because the version that the server reports describes its
+    # protocol and not the features of TiDB, and can be replaced by any text with the
+    # option server-version. With version 8.0.11, Django's MySQL backend sends
+    # statements that TiDB accepts.
     # https://docs.pingcap.com/tidb/stable/tidb-configuration-file#server-version
     mysql_is_mariadb = False
     mysql_version = (8, 0, 11)
 
-    # SERIALIZABLE and READ UNCOMMITTED are refused with error 8048:
+    # TiDB refuses SERIALIZABLE and READ UNCOMMITTED with error 8048:
     # https://docs.pingcap.com/tidb/stable/transaction-isolation-levels
     isolation_levels = {"read committed", "repeatable read"}
 
-    # Lookups are case-insensitive by comparing in lower case, together with
-    # DatabaseOperations.lookup_cast(): TiDB's default collation is utf8mb4_bin, with
-    # which LIKE is case-sensitive. An explicit collation would fail for columns and
-    # connections in another character set (error 1253), with Collate() (1267), and on
-    # clusters without the new collation framework; an index on Lower() serves this form
-    # alone. https://docs.pingcap.com/tidb/stable/character-set-and-collation
+    # Case-insensitive lookups compare both sides in lower case;
+    # DatabaseOperations.lookup_cast() converts the left-hand side. LIKE alone is
+    # case-sensitive, because TiDB's default collation is utf8mb4_bin. An explicit
+    # case-insensitive collation is no alternative: it fails for columns and connections
+    # in another character set (error 1253), with Collate() (error 1267), and on
+    # clusters without the new collation framework. It also could not use an index on
+    # Lower(). https://docs.pingcap.com/tidb/stable/character-set-and-collation
     operators = {
         **MySQLDatabaseWrapper.operators,
         "iexact": "LIKE LOWER(%s)",
@@ -122,40 +129,38 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
     ops_class = DatabaseOperations
     validation_class = DatabaseValidation
 
-    # The versions of the servers that this process has connected to, so that the
-    # connections of other threads need not ask.
+    # The versions of the servers that this process has connected to, shared by the
+    # connections of all threads.
     _versions: ClassVar[dict[tuple[Any, ...], TiDBVersion]] = {}
 
     @property
     def tidb_options(self) -> dict[str, Any]:
-        """
-        The options of this backend and its plugins that OPTIONS has set.
-        """
+        """The options of this backend and its plugins that are set in OPTIONS."""
         names = {*_OPTIONS}.union(*(p.database_options for p in plugins.get_plugins()))
         options = self.settings_dict["OPTIONS"]
         return {name: options[name] for name in names & options.keys()}
 
     @cached_property
     def tidb_dropped_defaults(self) -> dict[Any, bool]:
-        """Known answers of ``defaults.is_left_out()``, by field."""
+        """A cache of the results of ``defaults.is_left_out()``, by field."""
         return {}
 
     def get_connection_params(self) -> dict[str, Any]:
         """
-        Return the driver's options: mysqlclient's ``ssl_mode`` and ``ssl``
-        are for both drivers.
+        Return the parameters with which the driver connects. mysqlclient's
+        options ``ssl_mode`` and ``ssl`` work for both drivers.
 
-        Raises ``ImproperlyConfigured`` if they cannot be used.
+        Raises ``ImproperlyConfigured`` if an option is not valid.
         """
         params: dict[str, Any] = super().get_connection_params()
         for name in self.tidb_options:
             del params[name]
         self._check_options()
-        # Django applies AUTOCOMMIT after connecting. Until then the drivers would
-        # switch it off, which costs two round trips for the server's own default.
+        # Django applies AUTOCOMMIT after connecting. Without this option the drivers
+        # switch autocommit off first, which costs two extra round trips.
         params.setdefault("autocommit", None)
-        # Django 4.2 asks for utf8, which newer client libraries call utf8mb3, a name
-        # that TiDB before 7.5 does not know.
+        # Django 4.2 sets utf8, which newer client libraries call utf8mb3. TiDB before
+        # 7.5 does not know that name.
         if "charset" not in self.settings_dict["OPTIONS"]:
             params["charset"] = "utf8mb4"
         return tls.with_tls_options(
@@ -190,9 +195,11 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """
-        Return a new connection of the driver, with the TLS that ``ssl_mode``
-        asks for. The driver's ``OperationalError`` names the mode if that
-        fails.
+        Return a new connection of the driver, which uses TLS as ``ssl_mode``
+        requires.
+
+        If TLS fails, the message of the ``OperationalError`` names the
+        ``ssl_mode``.
         """
         options = self.settings_dict["OPTIONS"]
         mode = options.get("ssl_mode")
@@ -205,7 +212,8 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         try:
             connection = self._connect(conn_params)
         except Database.OperationalError as error:
-            # PyMySQL has another error number where Python's ssl refuses the server.
+            # PyMySQL raises another error number if Python's ssl module rejects the
+            # server.
             if error.args[:1] == (tls.CONNECTION_ERROR,) or isinstance(
                 error.__context__, ssl.SSLError
             ):
@@ -213,8 +221,8 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
                     error.args[0], f"{error.args[1]}. {asked}"
                 ) from error
             raise
-        # MariaDB's client library ignores REQUIRED and continues in plain text if the
-        # server has no TLS: https://github.com/PyMySQL/mysqlclient/issues/474
+        # With mode REQUIRED, MariaDB's client library connects without TLS if the
+        # server does not support it: https://github.com/PyMySQL/mysqlclient/issues/474
         if (
             mode in tls.ENCRYPTED_MODES
             and not connection.server_capabilities & CLIENT.SSL
@@ -238,7 +246,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
     @cached_property
     def tidb_version(self) -> TiDBVersion:
         """
-        The server's version, read once per process and server.
+        The server's version, which is read once per process and server.
 
         Raises ``NotSupportedError`` if the server is not a TiDB.
         """
@@ -248,10 +256,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
 
     @property
     def known_tidb_version(self) -> TiDBVersion | None:
-        """
-        The server's version; None as long as a connection would have to be
-        made to learn it.
-        """
+        """The server's version, or None if it is not known without a new connection."""
         if self.connection is not None:
             return self.tidb_version
         return self._versions.get(self._server)
@@ -292,7 +297,8 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         try:
             super().init_connection_state()
         except NotSupportedError:
-            # Django would keep the connection and never look at the version again.
+            # The connection is closed, because Django would otherwise reuse it without
+            # checking the version again.
             self.close()
             raise
 
@@ -302,12 +308,12 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
     @contextmanager
     def session_variables(self, **values: Any) -> Iterator[None]:
         """
-        Set variables of this session for the length of a block, and restore
-        their values at its end, also after an error and within a broken
-        transaction.
+        Set variables of this session for the duration of a block, and restore
+        their previous values at its end, also after an error and inside a
+        transaction marked for rollback.
 
-        The names must be those of server variables. Raises the server's error
-        for an unknown one.
+        The names must be names of server variables. Raises the server's error
+        for an unknown variable.
         """
         self.ensure_connection()
         connection = self.connection
@@ -326,18 +332,19 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         try:
             yield
         finally:
-            # A new connection has its own values already.
+            # If Django has reconnected, the new session has the default values.
             if self.connection is connection:
                 assign({name: before[name] for name in changes})
 
     @cached_property
     def tidb_variables(self) -> dict[str, str]:
         """
-        The server variables that matter here, as texts. Read in one statement
-        when the first is needed, and again for each schema editor.
+        The values, as strings, of the server variables that this backend reads.
+        One statement reads them all on first access, and again after a schema
+        editor was opened.
         """
         with self.temporary_connection() as cursor:
-            # CONVERT_TZ returns NULL if the server has no time zone tables.
+            # CONVERT_TZ returns NULL if the server's time zone tables are empty.
             cursor.execute(
                 "SELECT variable_name, variable_value "
                 "FROM information_schema.session_variables "
@@ -350,7 +357,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
 
     @property
     def mysql_server_data(self) -> dict[str, Any]:
-        # The keys and types are those of Django's MySQL backend.
+        # The keys and the types of the values are those of Django's MySQL backend.
         variables = self.tidb_variables
         return {
             "version": self.tidb_version.text,
@@ -363,12 +370,12 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
 
     @contextmanager
     def constraint_checks_disabled(self) -> Iterator[None]:
-        # Django loads fixtures, and the rows of a serialized test database, in this
-        # block.
+        # Django loads fixtures, and restores the rows of a serialized test database,
+        # inside this block.
         with super().constraint_checks_disabled(), plugins.loading_fixtures(self):
             yield
 
     def schema_editor(self, *args: Any, **kwargs: Any) -> DatabaseSchemaEditor:
-        # Variables may have been set since the last one.
+        # The variables may have been set since they were last read.
         self.__dict__.pop("tidb_variables", None)
         return super().schema_editor(*args, **kwargs)

@@ -14,8 +14,9 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from . import is_tidb
 from .driver import ensure_driver
 
-# Apps that search by backends, and the settings that name those. Wagtail's is built
-# on the other, and its backends are the other's under names of its own.
+# Apps with search backends, and the names of the settings that configure
+# these. Wagtail's search is built on django-modelsearch and re-exports its
+# backends under its own names.
 _SEARCH_APPS = {
     "wagtail.search": "WAGTAILSEARCH_BACKENDS",
     "modelsearch": "MODELSEARCH_BACKENDS",
@@ -31,8 +32,8 @@ TUPLES_TIMES, OBJECTS_TIMES, GET_TIMES = 2.4, 1.4, 1.2
 
 def check_old_distribution(**kwargs: Any) -> list[CheckMessage]:
     """
-    Warn (``tidb.W001``) while django-tidb, which owned the same files, is
-    still installed beside django-tidb-core.
+    Warn (``tidb.W001``) if django-tidb is installed beside django-tidb-core,
+    which contains files of the same names.
     """
     from importlib.metadata import PackageNotFoundError, version
 
@@ -56,10 +57,10 @@ def check_old_distribution(**kwargs: Any) -> list[CheckMessage]:
 
 def check_search_backends(**kwargs: Any) -> list[CheckMessage]:
     """
-    Warn (``tidb.W004``) if Wagtail or django-modelsearch searches with MySQL's
-    full-text search, which TiDB does not have.
+    Warn (``tidb.W004``) if Wagtail or django-modelsearch is configured to use
+    MySQL's full-text search, which TiDB does not support.
     """
-    # They search in the default database, whatever routers say.
+    # These backends always search in the default database; routers do not apply.
     if not is_tidb(connections[DEFAULT_DB_ALIAS]):
         return []
     return list(_full_text_backends())
@@ -92,11 +93,11 @@ def check_driver(
     databases: Iterable[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """
-    Tell (``tidb.I002``) that PyMySQL is the driver of the TiDB among
-    `databases`, where mysqlclient would be faster.
+    Report (``tidb.I002``) that a TiDB among `databases` is used with PyMySQL.
+    mysqlclient would be faster.
     """
-    # Not is_tidb(): django-tidb, of which the check above warns, may have replaced
-    # the module that it is in.
+    # An installed django-tidb, which tidb.W001 reports, may have replaced the module of
+    # is_tidb(), so this check does not import it.
     if not any(getattr(connections[alias], "tidb", False) for alias in databases or ()):
         return []
     driver = ensure_driver()

@@ -15,8 +15,8 @@ from .driver import ensure_driver
 
 class DatabaseClient(MySQLDatabaseClient):
     """
-    What ``manage.py dbshell`` starts: MySQL's client or MariaDB's, with the TLS
-    that ``OPTIONS`` ask for.
+    The command-line client that ``manage.py dbshell`` starts: MySQL's or
+    MariaDB's, with the TLS options that ``OPTIONS`` contains.
     """
 
     @classmethod
@@ -24,11 +24,11 @@ class DatabaseClient(MySQLDatabaseClient):
         cls, settings_dict: dict[str, Any], parameters: Iterable[str]
     ) -> tuple[list[str], dict[str, str] | None]:
         """
-        Return the arguments of the client, its name among them, and its
-        environment.
+        Return the command line of the client, which starts with its name, and
+        the environment of its process.
 
-        Raises ``ImproperlyConfigured`` if the client cannot be asked for the
-        TLS of ``OPTIONS``.
+        Raises ``ImproperlyConfigured`` if the client has no equivalent for the
+        TLS options in ``OPTIONS``.
         """
         options = settings_dict["OPTIONS"]
         mode, files = _tls(options)
@@ -36,7 +36,7 @@ class DatabaseClient(MySQLDatabaseClient):
         flags = _MODE_FLAGS[_client()](mode, verifies) if mode else []
         if mode != "DISABLED":
             flags += [f"--ssl-{key}={value}" for key, value in files.items()]
-        # Django's method passes on some of the files.
+        # Django's method passes on only some of the TLS files, so it gets none of them.
         others = {name: value for name, value in options.items() if name != "ssl"}
         args, env = super().settings_to_cmd_args_env(
             {**settings_dict, "OPTIONS": others}, [*flags, *parameters]
@@ -45,8 +45,8 @@ class DatabaseClient(MySQLDatabaseClient):
 
     def runshell(self, parameters: Iterable[str]) -> None:
         mode, _ = _tls(self.connection.settings_dict["OPTIONS"])
-        # MariaDB's client would go on in plain text with a server without TLS;
-        # the driver does not.
+        # MariaDB's client would connect without TLS if the server does not support it.
+        # Unlike the client, the driver raises an error.
         if mode == "REQUIRED" and _client() == "MariaDB":
             self.connection.ensure_connection()
             self.connection.close()
@@ -58,18 +58,21 @@ def _tls(options: dict[str, Any]) -> tuple[str | None, dict[str, str]]:
 
 
 def _program() -> str:
-    """Return the name of the client; later MariaDBs have it under theirs alone."""
+    """
+    Return the name of the client. Later MariaDB releases install it as mariadb
+    only.
+    """
     names = ("mysql", "mariadb")
     return next(filter(shutil.which, names), MySQLDatabaseClient.executable_name)
 
 
 def _client() -> str:
     """
-    Return whose the client is, "MySQL" or "MariaDB", for TLS is asked for in
-    different ways.
+    Return the vendor of the client, "MySQL" or "MariaDB". Their options for TLS
+    differ.
 
-    Raises ``FileNotFoundError`` if there is none, and ``ImproperlyConfigured``
-    if it is neither.
+    Raises ``FileNotFoundError`` if there is no client, and
+    ``ImproperlyConfigured`` if the client is from neither vendor.
     """
     program = _program()
     version = subprocess.run(  # noqa: S603
@@ -77,7 +80,7 @@ def _client() -> str:
     ).stdout
     if "MariaDB" in version:
         return "MariaDB"
-    # Builds of others, such as Percona's, take the same options.
+    # Builds of MySQL's client by others, such as Percona, have the same options.
     if re.search(r"\bmysql +Ver \d", version):
         return "MySQL"
     raise ImproperlyConfigured(
@@ -95,11 +98,11 @@ def _mariadb_flags(mode: str, verifies: bool) -> list[str]:
     if mode == "DISABLED":
         return ["--skip-ssl"]
     if mode.startswith("VERIFY"):
-        # There is one switch for the CA and the name of the server.
+        # One option verifies both the certificate and the host name.
         return ["--ssl", "--ssl-verify-server-cert"]
     if mode == "REQUIRED" and verifies:
         return ["--ssl"]
-    # From 11.4 on it verifies unless it is told not to.
+    # From MariaDB 11.4 on, the client verifies the certificate by default.
     return ["--ssl", "--skip-ssl-verify-server-cert"]
 
 

@@ -1,6 +1,6 @@
 """
-Functions of Django's that this package replaces, each with the ticket that would
-make that unnecessary. For connections of other backends they do what Django's do.
+Replacements of Django's own functions, each with the ticket that would make it
+unnecessary. For connections of other backends they call the original.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ from .schema import DatabaseSchemaEditor
 
 __all__ = ["install"]
 
-#: The exact classes of operations whose statements may be gathered: all of Django's
-#: but those that execute code or SQL of the project.
+#: The operations whose statements may be gathered: all operations of Django
+#: except those that execute code or SQL of the project. Subclasses are
+#: excluded.
 GATHERING_OPERATIONS = frozenset(
     getattr(operations, name) for name in operations.__all__
 ) - {operations.RunPython, operations.RunSQL, operations.SeparateDatabaseAndState}
 
 
 def install() -> None:
-    """Replace the functions, once in a process."""
+    """Replace the functions. Further calls in the same process have no effect."""
     _replace(Migration, "apply", _applying)
-    # The command's module takes 50 ms to import, so it is left to the command.
+    # Importing the migrate command takes 50 ms, so this function is replaced when the
+    # command sends its first signal.
     pre_migrate.connect(_replace_sync_apps, dispatch_uid=f"{__name__}.sync_apps")
 
 
@@ -74,7 +76,7 @@ def _applying(apply: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _announced(migration: Migration, gathering: Gathering) -> Iterator[Any]:
-    """Yield the operations, each after it has been announced."""
+    """Yield each operation after the gathering has been told that it begins."""
     for operation in migration.operations:
         may_gather = type(operation) in GATHERING_OPERATIONS
         gathering.begin_operation(
@@ -99,7 +101,7 @@ def _syncing(sync_apps: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _GatheringConnection:
-    """A connection whose schema editors gather statements."""
+    """A wrapper of a connection, whose schema editors gather statements."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection

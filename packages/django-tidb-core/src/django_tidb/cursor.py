@@ -1,4 +1,4 @@
-"""What statements of full-text search become: see fulltext.py."""
+"""The cursor that explains or leaves out full-text search; see fulltext.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .fulltext import (
     without_fulltext,
 )
 
-# What follows imports the driver under the name that Django gives it.
+# The imports below load the driver as MySQLdb, so it must be chosen first.
 ensure_driver()
 
 from django.db.backends.mysql.base import (  # noqa: E402
@@ -25,32 +25,35 @@ from django.db.backends.mysql.base import Database  # noqa: E402
 
 __all__ = ["CursorWrapper"]
 
-# The server's errors: MATCH ... AGAINST, in a larger expression, CREATE FULLTEXT
-# INDEX, and an index that does not exist.
+# The server's errors for MATCH ... AGAINST, for MATCH ... AGAINST inside a
+# larger expression, for CREATE FULLTEXT INDEX, and for an index that does not
+# exist.
 _UNKNOWN = 1105
 _SYNTAX = 1064
 _UNSUPPORTED = 8200
 _NO_INDEX_TO_DROP = 1091
 _NO_INDEX = 1176
 
-# Its warning that there is no FULLTEXT.
+# The server's warning that it does not support FULLTEXT.
 _NO_FULLTEXT = 1214
 
-# What DDL begins with, if it is not a comment or a space.
+# The first characters that a DDL statement, or a comment or space before it,
+# can have.
 _BEGINNINGS = frozenset("ACDacd/-# \t\r\n")
 
 _LEFT_OUT = "Left out, as OPTIONS['skip_fulltext_indexes'] is True"
 
 
 def _line(sql: str) -> str:
-    """Return SQL as a message shows it."""
+    """Return `sql` on one line, for a message."""
     return " ".join(sql.split())
 
 
 class CursorWrapper(MySQLCursorWrapper):
     """
-    A cursor that tells what becomes of full-text search, and leaves its DDL out
-    where the option ``skip_fulltext_indexes`` asks for it.
+    A cursor that raises a clear error for full-text search, which TiDB does not
+    support. If the option ``skip_fulltext_indexes`` is set, it leaves out DDL
+    of FULLTEXT indexes.
     """
 
     def __init__(self, cursor: Any, database: Any) -> None:
@@ -58,7 +61,7 @@ class CursorWrapper(MySQLCursorWrapper):
         self.database = database
 
     def execute(self, query: Any, args: Any = None) -> Any:
-        # Of most other statements nothing but the first letter is looked at.
+        # For most other statements, checking the first character is enough.
         if (
             isinstance(query, str)
             and query[:1] in _BEGINNINGS
@@ -83,7 +86,8 @@ class CursorWrapper(MySQLCursorWrapper):
         fulltext = "fulltext" in query.lower()
         if skip and fulltext:
             if args:
-                # What is left out may have some of them.
+                # Removing a clause would also remove its placeholders, so the
+                # parameters are inserted first.
                 query, args = self.cursor.mogrify(query, args), None
             query, left_out = without_fulltext(query, self._escapes(query))
             for clause in left_out:
@@ -108,8 +112,9 @@ class CursorWrapper(MySQLCursorWrapper):
 
     def _drops_nothing(self, error: Exception, query: str, args: Any) -> bool:
         """
-        Return whether an error is only about indexes that are not there, so that
-        all else that the statement does has been done without them.
+        Return whether the statement failed only because indexes to drop or
+        rename do not exist. All other changes of the statement have been made
+        then.
         """
         escapes = self._escapes(query)
         if error.args[:1] == (_NO_INDEX_TO_DROP,):
@@ -128,19 +133,23 @@ class CursorWrapper(MySQLCursorWrapper):
 
     def _escapes(self, query: str) -> bool:
         """Return whether a backslash in a string escapes the next character."""
-        # The mode of the session, which few statements make a question of.
+        # Reading the SQL mode may need a query, so it is read only if there is a
+        # backslash.
         return "\\" not in query or "NO_BACKSLASH_ESCAPES" not in self.database.sql_mode
 
     def _server_warnings(self, query: str, code: int) -> list[str]:
-        """Return the messages of the server's warnings with this `code`."""
-        # Between the results of several statements nothing can be asked.
+        """Return the messages of the server's warnings that have this `code`."""
+        # SHOW WARNINGS cannot be sent while results of further statements are pending.
         if not is_single(query, self._escapes(query)):
             return []
         warned = self.cursor.connection.show_warnings()
         return [message for _, number, message in warned if int(number) == code]
 
     def _explain(self, error: Exception, query: Any) -> None:
-        """Raise an error that names full-text search if that is what it is about."""
+        """
+        Raise an error that explains the lack of full-text search if it caused
+        `error`.
+        """
         if not (isinstance(query, str) and len(error.args) == 2):
             return
         code, message = error.args

@@ -1,5 +1,5 @@
 """
-The tests of Django's own suite that do not pass on TiDB, and why.
+The tests of Django's own test suite that do not pass on TiDB, with the reasons.
 
 ``docs/ref/django-suite.md`` has the results of the whole suite.
 """
@@ -16,21 +16,21 @@ __all__ = ["BY_DESIGN", "REFUSED", "UNDEFINED", "Listed", "in_this_django"]
 
 
 class Listed(NamedTuple):
-    """Tests of Django's own suite that do not pass, and why."""
+    """A group of tests of Django's suite that do not pass for one reason."""
 
-    #: A sentence with the statement and the server's answer, and a link; or
-    #: one with the words "by design".
+    #: A sentence with the statement, the server's answer and a link, or a sentence with
+    #: the words "by design".
     reason: str
-    #: The tests' dotted names.
+    #: The dotted names of the tests.
     tests: tuple[str, ...]
-    #: The first line of Django that has tests of these names.
+    #: The first Django release line that contains these tests.
     since: tuple[int, int] = (4, 2)
-    #: The first line of which it is no longer true.
+    #: The first Django release line in which the reason no longer applies.
     until: tuple[int, int] | None = None
 
 
 def in_this_django(*lists: tuple[Listed, ...]) -> dict[str, set[str]]:
-    """Return the listed tests that the installed Django has, by their reasons."""
+    """Return the listed tests that the installed version of Django has, by reason."""
     return {
         listed.reason: set(listed.tests)
         for list_ in lists
@@ -45,8 +45,9 @@ def _because(issue_id: str) -> str:
     return f"{issue.summary} {issue.link}"
 
 
-#: Fail, because the server refuses a statement or answers differently. Each is
-#: a known issue, and so has a test that runs the statement.
+#: These tests fail because the server refuses a statement or answers
+#: differently. Each reason is a known issue, which has a test that runs the
+#: statement.
 REFUSED = (
     Listed(
         _because("autocommit-nowait"),
@@ -85,7 +86,8 @@ REFUSED = (
     ),
 )
 
-#: Pass or fail by chance, because SQL leaves the result undefined, or TiDB does.
+#: These tests pass or fail at random, because their result is undefined in SQL
+#: or on TiDB.
 UNDEFINED = (
     Listed(
         "An UPDATE that waits for a row gives up after a second and asks again. If "
@@ -118,7 +120,7 @@ UNDEFINED = (
     ),
 )
 
-#: Assert what is MySQL's own.
+#: These tests assert behaviour that is specific to MySQL.
 BY_DESIGN = (
     Listed(
         "Asserts what MySQL's storage engine MyISAM does, and TiDB has none to "

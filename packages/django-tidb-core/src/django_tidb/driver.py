@@ -1,4 +1,4 @@
-"""Choose the driver, before Django's mysql backend imports it."""
+"""The choice of the driver, which is made before Django's MySQL backend imports it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["Driver", "ensure_driver"]
 
 @dataclass(frozen=True)
 class Driver:
-    """The driver that this process uses."""
+    """The driver that this process uses, mysqlclient or PyMySQL."""
 
     #: "mysqlclient" or "PyMySQL".
     name: str
     version: str
-    #: The error with which the import of mysqlclient ended.
+    #: The message of the error that the import of mysqlclient raised, or "".
     import_error: str = ""
 
     @property
@@ -32,8 +32,8 @@ class Driver:
 @functools.cache
 def ensure_driver() -> Driver:
     """
-    Make ``import MySQLdb`` work: with mysqlclient wherever it can be imported,
-    else with PyMySQL under that name. Return the one that it is.
+    Make ``import MySQLdb`` work, and return the driver that it imports. This is
+    mysqlclient if it can be imported, else PyMySQL.
 
     The choice holds for the whole process. Raises ``ImproperlyConfigured`` if
     neither can be imported.
@@ -55,14 +55,18 @@ def ensure_driver() -> Driver:
             ) from error
         pymysql.install_as_MySQLdb()
         MySQLdb = pymysql
-    # The project may have called install_as_MySQLdb() itself.
+    # The project may have called pymysql.install_as_MySQLdb() itself.
     if MySQLdb.__name__ == "pymysql":
-        # The attribute __version__ is the one of mysqlclient that Django wants.
+        # PyMySQL's __version__ is a version of mysqlclient that it claims to be
+        # compatible with, so this reads VERSION_STRING.
         return Driver("PyMySQL", MySQLdb.VERSION_STRING, import_error)
     return Driver("mysqlclient", ".".join(map(str, MySQLdb.version_info[:3])))
 
 
 def _forget(package: str) -> None:
-    """Drop the submodules that a failed import of `package` has left loaded."""
+    """
+    Remove the submodules from sys.modules that a failed import of `package` has
+    left.
+    """
     for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
         del sys.modules[name]

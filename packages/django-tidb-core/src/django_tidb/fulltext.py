@@ -1,9 +1,11 @@
 """
-FULLTEXT indexes and MATCH ... AGAINST, which TiDB does not have.
+A parser for FULLTEXT indexes and MATCH ... AGAINST, which TiDB does not
+support.
 
-TiDB ignores FULLTEXT in CREATE TABLE and ALTER TABLE with a warning, and refuses
-the rest: https://github.com/pingcap/tidb/issues/48734. What this module does not
-understand to the letter it leaves as it is, for the server to answer.
+TiDB ignores FULLTEXT in CREATE TABLE and ALTER TABLE with a warning, and
+refuses all other uses: https://github.com/pingcap/tidb/issues/48734. If this
+module cannot parse a statement completely, it returns the statement unchanged,
+and the server reports the error.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ __all__ = [
     "without_fulltext",
 ]
 
-#: Matches the beginning of a statement in which FULLTEXT indexes can come up.
+#: Matches the beginning of statements that can contain a FULLTEXT index.
 DDL = re.compile(
     r"(?:\s|/\*.*?\*/|(?:--\s|#)[^\n]*\n)*(?:ALTER|CREATE|DROP)\b",
     re.DOTALL | re.IGNORECASE,
@@ -30,7 +32,7 @@ DDL = re.compile(
 
 def _token_pattern(string: str) -> re.Pattern[str]:
     strings = "|".join(string.replace("Q", quote) for quote in "'\"")
-    # Comments that the server executes are tokens.
+    # Comments with contents that the server executes are tokens; others are skipped.
     return re.compile(
         rf"(?P<skipped>\s+|/\*(?!T?!|\+).*?\*/|(?:--(?=\s|\Z)|\#)[^\n]*)"
         rf"|{strings}|`(?:[^`]|``)*`|/\*.*?\*/|[\w$]+|(?P<unclosed>['\"`]|/\*)|.",
@@ -39,13 +41,14 @@ def _token_pattern(string: str) -> re.Pattern[str]:
 
 
 _TOKEN = _token_pattern(r"Q(?:[^Q\\]|QQ|\\.)*Q")
-# In the mode NO_BACKSLASH_ESCAPES.
+# The pattern for the SQL mode NO_BACKSLASH_ESCAPES.
 _TOKEN_WITHOUT_ESCAPES = _token_pattern(r"Q(?:[^Q]|QQ)*Q")
 
 _NAME = re.compile(r"[`\"].*|[\w$]+", re.DOTALL)
 _INDEX = ("INDEX", "KEY")
 
-# What may follow the columns of an index; each token with a space after it.
+# The options that can follow the columns of an index, with a space after each
+# token.
 _INDEX_OPTIONS = re.compile(
     r"(?:(?:WITH PARSER \S+|COMMENT ['\"].*?['\"]|KEY_BLOCK_SIZE (?:= )?\d+"
     r"|(?:IN)?VISIBLE|ADD_COLUMNAR_REPLICA_ON_DEMAND) )*",
@@ -54,7 +57,7 @@ _INDEX_OPTIONS = re.compile(
 
 
 class _Token(NamedTuple):
-    """A word, a name, a literal or a sign, and where it is in the statement."""
+    """A word, quoted name, literal or symbol, with its position in the statement."""
 
     text: str
     start: int
@@ -62,7 +65,10 @@ class _Token(NamedTuple):
 
     @property
     def word(self) -> str:
-        """A keyword in capital letters. A name in quotes is none."""
+        """
+        The token in upper case. A quoted name keeps its quotes, so it equals no
+        keyword.
+        """
         return self.text.upper()
 
 
@@ -70,7 +76,7 @@ _Tokens = Sequence[_Token]
 
 
 class _NotUnderstoodError(Exception):
-    """The statement cannot be taken apart."""
+    """The statement has a syntax that this module does not parse."""
 
 
 def _tokens(sql: str, escapes: bool) -> list[_Token]:
@@ -84,7 +90,7 @@ def _tokens(sql: str, escapes: bool) -> list[_Token]:
 
 
 def _split(tokens: _Tokens, separator: str) -> Iterator[_Tokens]:
-    """Yield the parts between separators that no bracket encloses."""
+    """Yield the sequences of tokens between separators that are outside of brackets."""
     depth = start = 0
     for i, token in enumerate(tokens):
         depth += {"(": 1, ")": -1}.get(token.text, 0)
@@ -99,7 +105,7 @@ def _split(tokens: _Tokens, separator: str) -> Iterator[_Tokens]:
 
 
 def _parts(tokens: _Tokens) -> list[_Tokens]:
-    """Return the parts between commas, none of which may be empty."""
+    """Return the sequences of tokens between commas. None of them may be empty."""
     parts = list(_split(tokens, ","))
     if not all(parts):
         raise _NotUnderstoodError
@@ -107,7 +113,7 @@ def _parts(tokens: _Tokens) -> list[_Tokens]:
 
 
 def _closing(tokens: _Tokens, opening: int) -> int:
-    """Return the position of the bracket that closes the one at `opening`."""
+    """Return the index of the bracket that closes the bracket at index `opening`."""
     depth = 0
     for i in range(opening, len(tokens)):
         depth += {"(": 1, ")": -1}.get(tokens[i].text, 0)
@@ -117,7 +123,7 @@ def _closing(tokens: _Tokens, opening: int) -> int:
 
 
 def _skip(tokens: _Tokens, position: int, *words: str) -> int:
-    """Return the position after `words`; the same if they are not there."""
+    """Return the index after `words`, or `position` if `words` are not there."""
     found = [token.word for token in tokens[position : position + len(words)]]
     return position + len(words) if found == list(words) else position
 
@@ -127,7 +133,7 @@ def _has(tokens: _Tokens, position: int, *words: str) -> bool:
 
 
 def _skip_name(tokens: _Tokens, position: int) -> int:
-    """Return the position after a name, which may have that of its database."""
+    """Return the index after a name, which may be qualified with a database name."""
     while position < len(tokens) and _NAME.fullmatch(tokens[position].text):
         position += 1
         if not _has(tokens, position, "."):
@@ -141,7 +147,7 @@ def _text(sql: str, tokens: _Tokens) -> str:
 
 
 def _is_fulltext(tokens: _Tokens) -> bool:
-    """Return whether tokens are FULLTEXT [INDEX] [name] (columns), and options."""
+    """Return whether `tokens` are FULLTEXT [INDEX] [name] (columns) [options]."""
     if not _has(tokens, 0, "FULLTEXT"):
         return False
     position = max(_skip(tokens, 1, word) for word in _INDEX)
@@ -156,7 +162,7 @@ def _is_fulltext(tokens: _Tokens) -> bool:
 
 
 def _clauses(tokens: _Tokens) -> list[_Tokens]:
-    """Return the clauses of an ALTER TABLE; of another statement none."""
+    """Return the clauses of an ALTER TABLE, or [] for other statements."""
     position = _skip(tokens, 0, "ALTER", "IGNORE") or _skip(tokens, 0, "ALTER")
     if not position or not _has(tokens, position, "TABLE"):
         return []
@@ -164,7 +170,10 @@ def _clauses(tokens: _Tokens) -> list[_Tokens]:
 
 
 def _elements(tokens: _Tokens) -> tuple[int, int] | None:
-    """Return where a CREATE TABLE lists the columns and indexes; None if it is none."""
+    """
+    Return the range of columns and indexes in a CREATE TABLE, or None if it has
+    none.
+    """
     position = _skip(tokens, 0, "CREATE")
     for word in ("GLOBAL", "TEMPORARY"):
         position = position and _skip(tokens, position, word)
@@ -178,7 +187,10 @@ def _elements(tokens: _Tokens) -> tuple[int, int] | None:
 
 
 def _kept_elements(sql: str, tokens: _Tokens, left: list[str]) -> str:
-    """Return a list of columns and indexes without those that are FULLTEXT."""
+    """
+    Return the columns and indexes without FULLTEXT indexes, which are added to
+    `left`.
+    """
     kept: list[str] = []
     for element in _parts(tokens):
         (left if _is_fulltext(element) else kept).append(_text(sql, element))
@@ -186,7 +198,10 @@ def _kept_elements(sql: str, tokens: _Tokens, left: list[str]) -> str:
 
 
 def _kept_clause(sql: str, clause: _Tokens, left: list[str]) -> str:
-    """Return what is left of a clause of ALTER TABLE, "" if it is nothing."""
+    """
+    Return a clause of ALTER TABLE without FULLTEXT indexes, or "" if nothing
+    remains.
+    """
     if not _has(clause, 0, "ADD"):
         return _text(sql, clause)
     if _is_fulltext(clause[1:]):
@@ -202,7 +217,7 @@ def _kept_clause(sql: str, clause: _Tokens, left: list[str]) -> str:
 
 
 def _kept(sql: str, tokens: _Tokens, left: list[str]) -> str:
-    """Return what is left of a statement, "" if it is nothing."""
+    """Return a statement without FULLTEXT indexes, or "" if nothing remains."""
     if _has(tokens, 0, "CREATE", "FULLTEXT"):
         left.append(_text(sql, tokens))
         return ""
@@ -222,9 +237,10 @@ def _kept(sql: str, tokens: _Tokens, left: list[str]) -> str:
 
 def without_fulltext(sql: str, escapes: bool = True) -> tuple[str, list[str]]:
     """
-    Return DDL without the FULLTEXT indexes that it makes, "" if it does nothing
-    else, and the clauses that are left out. `escapes` tells whether a backslash
-    in a string escapes the next character.
+    Return `sql` without the FULLTEXT indexes that it creates, and the clauses
+    that were removed. The first value is "" if the statement does nothing else.
+
+    `escapes` tells whether a backslash in a string escapes the next character.
     """
     left: list[str] = []
     if not DDL.match(sql) or "fulltext" not in sql.lower():
@@ -238,7 +254,7 @@ def without_fulltext(sql: str, escapes: bool = True) -> tuple[str, list[str]]:
 
 
 def _statement(sql: str, escapes: bool) -> _Tokens:
-    """Return the tokens of the one statement that `sql` is."""
+    """Return the tokens of `sql`, which must be one statement."""
     statements = [tokens for tokens in _split(_tokens(sql, escapes), ";") if tokens]
     if len(statements) != 1:
         raise _NotUnderstoodError
@@ -246,7 +262,7 @@ def _statement(sql: str, escapes: bool) -> _Tokens:
 
 
 def is_single(sql: str, escapes: bool = True) -> bool:
-    """Return whether `sql` is known to be one statement."""
+    """Return whether `sql` can be parsed and is one statement."""
     try:
         _statement(sql, escapes)
     except _NotUnderstoodError:
@@ -256,8 +272,8 @@ def is_single(sql: str, escapes: bool = True) -> bool:
 
 def drop_if_exists(sql: str, escapes: bool = True) -> str | None:
     """
-    Return a statement that drops indexes, with IF EXISTS added to each; None if
-    it drops none without.
+    Return a statement that drops indexes, with IF EXISTS added to each of them.
+    Return None if it drops no index, or has IF EXISTS for all of them.
     """
     try:
         tokens = _statement(sql, escapes)
@@ -277,7 +293,7 @@ def drop_if_exists(sql: str, escapes: bool = True) -> str | None:
 
 
 def renames_index(sql: str, escapes: bool = True) -> bool:
-    """Return whether a statement renames one index, and does nothing else."""
+    """Return whether a statement renames one index and does nothing else."""
     try:
         clauses = _clauses(_statement(sql, escapes))
     except _NotUnderstoodError:
@@ -288,7 +304,7 @@ def renames_index(sql: str, escapes: bool = True) -> bool:
 
 
 def has_match(sql: str) -> bool:
-    """Return whether a statement has MATCH (...) AGAINST (...) in it."""
+    """Return whether a statement contains MATCH (...) AGAINST (...)."""
     if "against" not in sql.lower():
         return False
     try:

@@ -15,19 +15,19 @@ from .known_issues import KNOWN_ISSUES
 
 register_functions()
 
-# A DELETE of this many rows takes as long as a TRUNCATE of any number: 12 ms,
-# measured on one node.
+# Deleting this many rows takes as long as a TRUNCATE of a table of any size:
+# 12 ms, measured on one node.
 _FEW_ROWS = 1000
-# The number of tables that one statement looks into. The optimizer's time
-# grows faster than the number.
+# The number of tables that one statement queries. The optimizer's time grows
+# faster than the number.
 _TABLES_AT_ONCE = 100
 
 
 class EmptyTable(str):
-    """A statement of ``sql_flush()`` that carries its table."""
+    """A statement of ``sql_flush()`` with the name of its table."""
 
     table: str
-    #: Whether AUTO_INCREMENT has to start from 1 again.
+    #: True if the table's AUTO_INCREMENT has to start from 1 again.
     reset: bool
 
     def __new__(cls, sql: str, table: str, reset: bool) -> EmptyTable:
@@ -82,7 +82,7 @@ class DatabaseOperations(MySQLDatabaseOperations):
 
     def lookup_cast(self, lookup_type: str, internal_type: str | None = None) -> str:
         cast = super().lookup_cast(lookup_type, internal_type)
-        # See DatabaseWrapper.operators.
+        # The comment on DatabaseWrapper.operators explains this conversion.
         if lookup_type in ("iexact", "icontains", "istartswith", "iendswith"):
             return f"LOWER({cast})"
         return cast
@@ -90,8 +90,8 @@ class DatabaseOperations(MySQLDatabaseOperations):
     def on_conflict_suffix_sql(
         self, fields: Any, on_conflict: Any, update_fields: Any, unique_fields: Any
     ) -> str:
-        # TiDB answers a syntax error to the alias of the new row that MySQL asks for:
-        # https://docs.pingcap.com/tidb/stable/sql-statement-insert
+        # MySQL's form of the statement has an alias for the new row, which TiDB refuses
+        # with a syntax error: https://docs.pingcap.com/tidb/stable/sql-statement-insert
         if on_conflict == OnConflict.UPDATE:
             assignments = ", ".join(
                 f"{name} = VALUES({name})"
@@ -122,10 +122,10 @@ class DatabaseOperations(MySQLDatabaseOperations):
         allow_cascade: bool = False,
     ) -> list[str]:
         """
-        Return Django's statements: a DELETE or, if sequences are to be reset,
-        a TRUNCATE for each table, between two that switch foreign keys.
-
-        ``execute_sql_flush()`` leaves out the ones that change nothing.
+        Return the statements with which Django's MySQL backend empties tables:
+        a DELETE for each table, or a TRUNCATE if sequences are to be reset,
+        between two statements that switch foreign key checks.
+        ``execute_sql_flush()`` leaves out those that would change nothing.
         """
         statements: list[str] = super().sql_flush(
             style,
@@ -143,20 +143,19 @@ class DatabaseOperations(MySQLDatabaseOperations):
         """
         Empty the tables of ``sql_flush()``.
 
-        Only tables that hold rows are touched, and those whose AUTO_INCREMENT
-        has moved if it is to be reset. Few rows are deleted, in one
-        transaction; otherwise the table is truncated, which commits and waits
-        for the open transactions that have used the table. Inside
-        ``atomic()`` nothing is truncated but to reset AUTO_INCREMENT.
-
-        AUTO_RANDOM is never reset: its numbers are not meant to be guessed.
-        https://docs.pingcap.com/tidb/stable/sql-statement-truncate
+        Only tables that have rows are emptied, and, if sequences are to be
+        reset, tables whose AUTO_INCREMENT is greater than 1. Tables with few
+        rows are emptied by DELETE in one transaction. Other tables are
+        truncated, which commits and waits for open transactions that have used
+        the table. Inside ``atomic()`` tables are truncated only to reset
+        AUTO_INCREMENT. AUTO_RANDOM is never reset, because its ids are random
+        anyway. https://docs.pingcap.com/tidb/stable/sql-statement-truncate
         """
         tables = {
             sql.table: sql.reset for sql in sql_list if isinstance(sql, EmptyTable)
         }
         if len(sql_list) != len(tables) + 2:
-            # The list was not made by sql_flush(), or has been changed.
+            # The list is not from sql_flush(), or was changed since.
             super().execute_sql_flush(sql_list)
             return
         connection = self.connection
@@ -166,7 +165,8 @@ class DatabaseOperations(MySQLDatabaseOperations):
                 cursor, [table for table, reset in tables.items() if reset]
             )
             others = [table for table in tables if table not in truncate]
-            # The snapshot of an open transaction may lack rows that DELETE finds.
+            # Reads in an open transaction use its snapshot, which may lack rows that
+            # DELETE finds.
             delete = others if in_atomic_block else self.not_empty(cursor, others)
             if not (truncate or delete):
                 return
@@ -178,7 +178,7 @@ class DatabaseOperations(MySQLDatabaseOperations):
                     cursor.execute(f"TRUNCATE TABLE {self.quote_name(table)}")
 
     def _delete_rows(self, cursor: Any, tables: list[str], all_rows: bool) -> list[str]:
-        """Delete rows; return the tables that may still hold some."""
+        """Delete rows, and return the tables that may still have some."""
         limit = "" if all_rows else f" LIMIT {_FEW_ROWS}"
         large = []
         for table in tables:
@@ -188,7 +188,7 @@ class DatabaseOperations(MySQLDatabaseOperations):
         return large
 
     def not_empty(self, cursor: Any, tables: Iterable[str]) -> list[str]:
-        """Return the tables that hold rows. A name can be `database`.`table`."""
+        """Return the tables that have rows. A name can be `database`.`table`."""
         found = []
         for batch in _batches(tables):
             cursor.execute(
@@ -201,7 +201,7 @@ class DatabaseOperations(MySQLDatabaseOperations):
         return found
 
     def _tables_to_reset(self, cursor: Any, tables: Iterable[str]) -> list[str]:
-        """Return the tables whose AUTO_INCREMENT would not start from 1."""
+        """Return the tables whose AUTO_INCREMENT is greater than 1."""
         found = []
         for batch in _batches(tables):
             # The value is NULL for tables without AUTO_INCREMENT. It is 0 or 1 until
@@ -224,8 +224,8 @@ class DatabaseOperations(MySQLDatabaseOperations):
 
     def _has_moved(self, cursor: Any, table: str) -> bool:
         """
-        Return whether a counter of the table has left 1 on any server of the
-        cluster: TiDB shows the next id that any of them will allocate.
+        Return whether the table's counter is greater than 1 on any server of
+        the cluster. TiDB reports the largest next id of all servers.
         https://docs.pingcap.com/tidb/stable/sql-statement-show-table-next-rowid
         """
         cursor.execute(f"SHOW TABLE {self.quote_name(table)} NEXT_ROW_ID")
@@ -235,12 +235,12 @@ class DatabaseOperations(MySQLDatabaseOperations):
         self, style: Any, sequences: Iterable[dict[str, Any]]
     ) -> list[str]:
         """
-        Return a statement for each AUTO_INCREMENT that has moved, after which
+        Return a statement for each AUTO_INCREMENT that has left 1, after which
         it continues from the greatest value in the table.
 
         TiDB allocates the given number even if a row has it. Lowering a counter
-        takes FORCE, which TiDB has from 6.1; on older servers only empty tables
-        are reset, by TRUNCATE.
+        needs FORCE, which TiDB supports from 6.1; on older servers only empty
+        tables are reset, by TRUNCATE.
         https://docs.pingcap.com/tidb/stable/auto-increment
         """
         can_force = not KNOWN_ISSUES["force-auto-increment"].affects(
@@ -250,7 +250,7 @@ class DatabaseOperations(MySQLDatabaseOperations):
         with self.connection.cursor() as cursor:
             for sequence in sequences:
                 table, column = sequence["table"], sequence["column"]
-                # A table without AUTO_INCREMENT has no column here.
+                # A table without AUTO_INCREMENT has no column in this result.
                 if not (column and self._has_moved(cursor, table)):
                     continue
                 last = self._last_id(cursor, table, column)

@@ -1,17 +1,17 @@
 """
-The registry of plugins: other distributions that extend this backend.
+The registry of plugins, which are other distributions that extend this backend.
 
-A plugin's distribution names one instance of a subclass of :class:`Plugin` in
-the entry-point group ``django_tidb.plugins``::
+A distribution registers its plugin, an instance of a subclass of
+:class:`Plugin`, in the entry-point group ``django_tidb.plugins``::
 
     [project.entry-points."django_tidb.plugins"]
     example = "django_tidb_example.plugin:plugin"
 
-The module that holds it must import nothing heavy, models least of all: it is
-loaded together with the engine, before the apps are. Its methods import what
-they need when they are called.
+The module of the plugin is imported together with the engine, before the apps
+are loaded. It must not import models, and should not import other modules that
+take long. Its methods import such modules when they are called.
 
-The contract, hook by hook, is in ``docs/ref/plugins.md``.
+The contract is described, hook by hook, in ``docs/ref/plugins.md``.
 """
 
 from __future__ import annotations
@@ -43,34 +43,35 @@ __all__ = ["API_VERSION", "GROUP", "Plugin", "get_plugins"]
 
 #: The version of the contract between core and its plugins.
 API_VERSION = 2
-#: The entry-point group that is scanned for plugins.
+#: The entry-point group in which plugins are registered.
 GROUP = "django_tidb.plugins"
 
 
 class Plugin:
     """
-    What one plugin adds to the backend.
+    The base class of plugins: each plugin is an instance of a subclass.
 
     A subclass sets :attr:`name` and :attr:`api_version` and overrides the hooks
-    that it needs. The defaults of all others add nothing, so core has no special
-    case for a project without plugins. Core calls each hook from one place only,
-    in the order of the plugins' names, and only for connections to TiDB.
+    that it needs. The default of every hook adds nothing, so core has no
+    special case for a project without plugins. Core calls each hook from one
+    place only, in the order of the plugins' names, and only for connections to
+    TiDB.
     """
 
-    #: The name of the plugin; the same as its entry point's.
+    #: The name of the plugin, which must equal the name of its entry point.
     name: str
-    #: The :data:`API_VERSION` that the plugin was written for.
+    #: The :data:`API_VERSION` for which the plugin was written.
     api_version: int
-    #: Names that ``class Meta`` of a model accepts. They are registered when
-    #: core loads the plugin.
+    #: The names of options that the plugin adds to ``class Meta`` of models. Core
+    #: registers them when it loads the plugin.
     meta_options: tuple[str, ...] = ()
-    #: Names that DATABASES[...]["OPTIONS"] accepts beside the driver's; their
-    #: values are found in ``connection.tidb_options``.
+    #: The names of options that the plugin adds to DATABASES[...]["OPTIONS"]. Their
+    #: values are in ``connection.tidb_options`` and are not passed to the driver.
     database_options: tuple[str, ...] = ()
-    #: Names of SQL functions that TiDB accepts as the DEFAULT of a column.
+    #: The names of SQL functions that TiDB accepts in the DEFAULT of a column.
     default_functions: tuple[str, ...] = ()
-    #: Import paths of django-tidb, as found in users' migrations, mapped to the
-    #: paths that these names have now.
+    #: A mapping of import paths of django-tidb, which are in the migrations of
+    #: projects, to the current import paths.
     legacy_imports: Mapping[str, str] = {}
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -85,30 +86,31 @@ class Plugin:
         self, model: type[Model], connection: DatabaseWrapper
     ) -> Iterable[str]:
         """
-        Return table options for CREATE TABLE of `model`, as finished SQL.
-        Raise ValueError for a value that is not allowed.
+        Return table options for CREATE TABLE of `model`, as SQL. Raise
+        ValueError for an option with a value that is not allowed.
         """
         return ()
 
     def partitioning(self, model: type[Model], connection: DatabaseWrapper) -> str:
         """
-        Return PARTITION BY for CREATE TABLE of `model`, as finished SQL, or "".
-        It follows the table options of all plugins, as TiDB's grammar demands.
+        Return the PARTITION BY clause for CREATE TABLE of `model`, as SQL, or
+        "". Core places it after the table options of all plugins, as TiDB's
+        grammar requires.
         """
         return ""
 
     def clustering(self, model: type[Model], connection: DatabaseWrapper) -> str:
         """
-        Return what CREATE TABLE says of the storage of the primary key of
+        Return the storage keyword of the primary key in CREATE TABLE of
         `model`: CLUSTERED, NONCLUSTERED, NONCLUSTERED GLOBAL, or "" for the
-        server's choice. The first plugin with an answer decides.
+        server's default. The first plugin that returns a keyword decides.
         """
         return ""
 
     def unique_suffix(self, model: type[Model], connection: DatabaseWrapper) -> str:
         """
-        Return the option that the unique indexes of `model` end with, such as
-        GLOBAL, or "". The first plugin with an answer decides.
+        Return the option that is appended to unique indexes of `model`, such as
+        GLOBAL, or "". The first plugin that returns an option decides.
         """
         return ""
 
@@ -119,19 +121,18 @@ class Plugin:
         new_model: type[Model],
     ) -> None:
         """
-        Give the table of `new_model`, which has the Meta options of `old_model`,
-        the Meta options of `new_model`, as far as they are the plugin's own.
-        :class:`django_tidb.table_options.AlterTableOptions` calls it.
-
-        Raise before any SQL for a change that is not possible.
+        Alter the table of `new_model` from the plugin's Meta options of
+        `old_model` to those of `new_model`.
+        :class:`django_tidb.table_options.AlterTableOptions` calls this hook.
+        Raise an error for an impossible change before any SQL is sent.
         """
 
     def check_altered_options(
         self, old_state: ModelState, new_state: ModelState
     ) -> None:
         """
-        Warn of a change of the plugin's Meta options, or raise the error that it
-        will end with, when ``makemigrations`` has found one.
+        Warn of a change of the plugin's Meta options that ``makemigrations``
+        has detected, or raise an error if its migration would fail.
         """
 
     def check_foreign_key(
@@ -139,16 +140,17 @@ class Plugin:
     ) -> None:
         """
         Raise ``NotSupportedError`` if TiDB would refuse the constraint of the
-        foreign key `field`. Called before the statement that brings it.
+        foreign key `field`. Core calls this hook before the statement that adds
+        the constraint.
         """
 
     def rebuilding(
         self, schema_editor: DatabaseSchemaEditor, table: str
     ) -> AbstractContextManager[object]:
         """
-        Return a context manager for the time in which the rows of `table` are
-        copied into a new table that takes its place. It is left after an error
-        too, with the old table in place.
+        Return a context manager that is active while the rows of `table` are
+        copied to a new table that replaces it. If an error occurs, the old
+        table is still in place when the context manager exits.
         """
         return nullcontext()
 
@@ -156,8 +158,8 @@ class Plugin:
 
     def takes_default(self, field: Field, connection: DatabaseWrapper) -> bool:
         """
-        Return whether ADD COLUMN and ALTER TABLE can give the column of `field`
-        a DEFAULT, so that its rows get their first value from it.
+        Return whether ADD COLUMN and ALTER TABLE accept a DEFAULT for the
+        column of `field`. If so, existing rows get their first value from it.
         """
         return True
 
@@ -165,8 +167,9 @@ class Plugin:
         self, schema_editor: DatabaseSchemaEditor, model: type[Model], field: Field
     ) -> bool:
         """
-        Add a column in the plugin's own way. Return True if that has been done,
-        False to leave it to core. Raise before any SQL if it is not possible.
+        Add a column in the plugin's own way and return True, or return False to
+        leave the change to core. Raise an error for an impossible change before
+        any SQL is sent.
         """
         return False
 
@@ -178,9 +181,9 @@ class Plugin:
         new_field: Field,
     ) -> bool:
         """
-        Alter a column in the plugin's own way. Return True if that has been
-        done, False to leave it to core. Raise before any SQL if it is not
-        possible.
+        Alter a column in the plugin's own way and return True, or return False
+        to leave the change to core. Raise an error for an impossible change
+        before any SQL is sent.
         """
         return False
 
@@ -188,9 +191,9 @@ class Plugin:
         self, column: FieldInfo, connection: DatabaseWrapper
     ) -> tuple[str, dict[str, Any]] | None:
         """
-        Recognise a column of a table. Return the import path of its field and
-        the field's arguments, as inspectdb writes them, or None. The first
-        plugin with an answer decides.
+        Return the import path of the field for a column of a table, and the
+        field's arguments, as inspectdb writes them. Return None if the plugin
+        does not know the column. The first plugin that returns a field decides.
         """
         return None
 
@@ -200,17 +203,17 @@ class Plugin:
         self, query: InsertQuery | UpdateQuery, connection: DatabaseWrapper
     ) -> None:
         """
-        Raise the error of a query whose rows TiDB would refuse. Called before
-        the query is compiled.
+        Raise an error if TiDB would refuse the rows of an INSERT or UPDATE
+        query. Core calls this hook before the query is compiled.
         """
 
     def loading_fixtures(
         self, connection: DatabaseWrapper
     ) -> AbstractContextManager[object]:
         """
-        Return a context manager for the time in which rows are written as a
-        serializer has read them: fixtures, the rows of a serialized test
-        database, and each row that is saved with ``raw=True``.
+        Return a context manager that is active while deserialized rows are
+        written: fixtures, the rows of a serialized test database, and each
+        object that is saved with ``raw=True``.
         """
         return nullcontext()
 
@@ -218,36 +221,38 @@ class Plugin:
 
     def set_up_test_database(self, connection: DatabaseWrapper) -> None:
         """
-        Prepare a test database, which exists and has no tables yet, or a
-        connection to one of its copies.
+        Prepare a test database that has no tables yet, or a connection to one
+        of its clones.
         """
 
     def known_issues(self) -> Iterable[KnownIssue]:
         """
-        Return entries for the table of known issues. Each is expected to have a
-        test that runs the statement on a server.
+        Return entries for the table of known issues. Each should have a test
+        that runs the statement on a server.
         """
         return ()
 
     def check_database(self, connection: DatabaseWrapper) -> Iterable[CheckMessage]:
         """
-        Return the messages of system checks that ask the server: for ``check
-        --database`` and ``migrate``.
+        Return the messages of the plugin's system checks that query the server.
+        They run with ``check --database`` and ``migrate``.
         """
         return ()
 
     def report(self, connection: DatabaseWrapper) -> Mapping[str, list[dict[str, Any]]]:
         """
-        Return what ``manage.py tidb`` shows of a database: headings and their
-        rows, in values that JSON can express.
+        Return the plugin's part of the report of ``manage.py tidb`` on a
+        database: a mapping of headings to rows, with values that JSON can
+        represent.
         """
         return {}
 
     def add_subcommands(self, subparsers: _SubParsersAction[CommandParser]) -> None:
         """
-        Add sub-commands to ``manage.py tidb``: ``subparsers.add_parser(...)``,
-        and ``set_defaults(subcommand=function)`` on what it returns. The
-        function is called with the command and its options.
+        Add sub-commands to ``manage.py tidb``: call
+        ``subparsers.add_parser(...)``, and
+        ``set_defaults(subcommand=function)`` on its result. The function is
+        called with the command and its options.
         """
 
 
@@ -295,16 +300,16 @@ def _describe(entry_point: EntryPoint) -> str:
 @functools.cache
 def get_plugins() -> tuple[Plugin, ...]:
     """
-    Return the installed plugins, in the order of their names, and make ``class
-    Meta`` of models accept their options.
+    Return the installed plugins, sorted by name, and register their options of
+    ``class Meta``.
 
     The installed distributions are scanned once per process; a test that
     changes them calls ``get_plugins.cache_clear()``. Raises
-    ``ImproperlyConfigured``, naming distribution, version and entry point, if
-    a plugin cannot be loaded, was written for another API version, or if two
-    have the same name.
+    ``ImproperlyConfigured``, naming distribution, version and entry point, if a
+    plugin cannot be loaded or was written for another API version, or if two
+    plugins have the same name.
     """
-    # A cold import of importlib.metadata takes some 50 ms.
+    # Importing importlib.metadata for the first time takes about 50 ms.
     from importlib.metadata import entry_points
 
     found: dict[str, EntryPoint] = {}
@@ -324,8 +329,8 @@ def get_plugins() -> tuple[Plugin, ...]:
 @contextmanager
 def loading_fixtures(connection: DatabaseWrapper) -> Iterator[None]:
     """
-    Return a context manager in which the connection writes rows as a
-    serializer has read them, prepared by all plugins.
+    Return a context manager that combines ``loading_fixtures`` of all plugins.
+    Deserialized rows are written inside it.
     """
     with ExitStack() as stack:
         for plugin in get_plugins():
@@ -335,14 +340,14 @@ def loading_fixtures(connection: DatabaseWrapper) -> Iterator[None]:
 
 def _register_meta_options(names: Iterable[str]) -> None:
     """
-    Make ``class Meta`` of every model, and of the models in migrations, accept
-    `names`.
+    Make ``class Meta`` accept `names`, in models and in the model states of
+    migrations.
 
-    Django reads the options of a model when its class is made. The engine loads
-    the plugins with the first connection, which may be later, so the ``apps.py``
-    of core and of each plugin with such options calls ``get_plugins()`` too:
-    Django imports it before the first model, whatever the order of
-    INSTALLED_APPS.
+    Django reads the options of a model when it creates the class. The engine
+    loads the plugins for the first connection, which may be later. Therefore
+    the ``apps.py`` of core and of each plugin with such options also calls
+    ``get_plugins()``: Django imports every ``apps.py`` before the first model,
+    whatever the order of INSTALLED_APPS.
     """
     from django.db.migrations import state
     from django.db.models import options
@@ -355,10 +360,9 @@ def legacy_names(
     module: str, names: Iterable[str], distribution: str
 ) -> Callable[[str], object]:
     """
-    Return a ``__getattr__`` for `module`, an import path of django-tidb, whose
-    `names` are served by the plugin that `distribution` installs.
-
-    It raises ImportError, naming that distribution, if no plugin does.
+    Return a ``__getattr__`` function for `module`, an import path of
+    django-tidb. It serves `names` from the plugin that `distribution` installs,
+    and raises ImportError, naming that distribution, if no plugin does.
     """
     known = frozenset(names)
 

@@ -1,4 +1,4 @@
-"""DDL statements that tell the schema editor how they can be sent."""
+"""DDL statements with information about how the schema editor can send them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["IndexStatement"]
 
 class IndexStatement(Statement):
     """
-    A statement that creates an index of a kind that Django does not know.
+    A statement that creates an index of a type that Django does not know.
 
-    `inline` is a template like `template`, with the same parts: the form that
-    the index has inside CREATE TABLE, or None if it cannot stand there.
-    `prerequisites` are statements that have to be sent before `template`; they
-    are not sent where the index stands inside CREATE TABLE.
+    `inline` is a template with the same parts as `template`: the form that the
+    index has inside CREATE TABLE, or None if CREATE TABLE cannot contain it.
+    `prerequisites` are statements that have to be sent before `template`. They
+    are not sent if the index is a part of CREATE TABLE.
     """
 
     def __init__(

@@ -1,8 +1,9 @@
 """
-Migrations of the options of ``class Meta`` that plugins define.
+Migrations of the options in ``class Meta`` that plugins define.
 
-Django's own AlterModelOptions would not do: it forgets every option that it
-knows and does not name, as in migrations that were written before.
+Django's AlterModelOptions cannot set them: it resets every option that it knows
+and that is not among its arguments, so if it knew the plugins' options, each
+AlterModelOptions in an existing migration would reset them.
 """
 
 from __future__ import annotations
@@ -25,20 +26,24 @@ __all__ = ["AlterTableOptions", "TableOptionsDetector", "extend_autodetectors"]
 
 
 def option_names() -> tuple[str, ...]:
-    """Return the names in ``class Meta`` that the installed plugins define."""
+    """
+    Return the names of the options in ``class Meta`` that the installed plugins
+    define.
+    """
     return tuple(name for plugin in get_plugins() for name in plugin.meta_options)
 
 
 class AlterTableOptions(ModelOptionOperation):
     """
-    Set the options of ``class Meta`` that plugins define to `options`; those
+    Set the options in ``class Meta`` that plugins define to `options`. Options
     that are left out return to the server's default.
 
-    makemigrations writes it from Django 5.2 on. Each plugin alters the table in
-    its :meth:`~django_tidb.plugins.Plugin.alter_table_options`. Raises ValueError
-    for an option that no installed plugin defines, and what the plugins raise,
-    such as ``NotSupportedError`` where the table would have to be rebuilt, has
-    rows, and OPTIONS["rebuild_tables"] does not allow it.
+    makemigrations writes this operation from Django 5.2 on. Each plugin alters
+    the table in its :meth:`~django_tidb.plugins.Plugin.alter_table_options`.
+    Raises ValueError for an option that no installed plugin defines, and the
+    errors that the plugins raise, such as ``NotSupportedError`` if the table
+    would have to be rebuilt, has rows, and OPTIONS["rebuild_tables"] does not
+    allow a rebuild.
     """
 
     def __init__(self, name: str, options: dict[str, Any]) -> None:
@@ -51,7 +56,7 @@ class AlterTableOptions(ModelOptionOperation):
         super().__init__(name)
 
     def option_names(self) -> tuple[str, ...]:
-        """Return the names of the options that the operation sets."""
+        """Return the names of all options that this operation controls."""
         return option_names()
 
     def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
@@ -97,17 +102,17 @@ class AlterTableOptions(ModelOptionOperation):
 
 class TableOptionsDetector(MigrationAutodetector):
     """
-    A mixin for an autodetector that finds changes of the plugins' options in
+    A mixin for autodetectors that finds changes of the plugins' options in
     ``class Meta``.
 
-    From Django 5.2 on :func:`extend_autodetectors` adds it to the one that
-    ``makemigrations`` and ``migrate`` have; a project that sets another one
-    afterwards inherits from this too.
+    From Django 5.2 on, :func:`extend_autodetectors` adds it to the autodetector
+    of ``makemigrations`` and ``migrate``. A project that sets an autodetector
+    of its own afterwards has to inherit from this class too.
     """
 
     def generate_altered_db_table(self) -> None:
-        # The last of what Django generates: the options may be about a field
-        # that was altered before.
+        # Django calls this method last. The new operation comes after all others,
+        # because an option may depend on a field that they alter.
         super().generate_altered_db_table()
         names = option_names()
         for app_label, model_name in sorted(self.kept_model_keys):
@@ -133,14 +138,17 @@ class TableOptionsDetector(MigrationAutodetector):
 
 def extend_autodetectors() -> None:
     """
-    Let ``makemigrations`` and ``migrate`` find changes of the plugins' options.
+    Make ``makemigrations`` and ``migrate`` detect changes of the plugins'
+    options.
 
-    Django has autodetectors that can be replaced from 5.2 on; before, this does
-    nothing. Call it from ``AppConfig.ready()``, as often as you like.
+    Before Django 5.2 this function does nothing, because the commands have no
+    attribute for the autodetector. Call it from ``AppConfig.ready()``; repeated
+    calls have no effect.
     """
     from django.core.management.commands import makemigrations, migrate
 
-    # Django wants the same one in both. Other apps may have put theirs there.
+    # Django requires that both commands have the same autodetector. Another app may
+    # have replaced it.
     extended: dict[type, type] = {}
     for command in (makemigrations.Command, migrate.Command):
         base = getattr(command, "autodetector", None)

@@ -1,4 +1,4 @@
-"""One form of TLS options, mysqlclient's, for both drivers."""
+"""TLS options in the form of mysqlclient, for both drivers and for dbshell."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = [
     "with_tls_options",
 ]
 
-#: The client libraries' number for a failure of TLS.
+#: The error number of the client libraries if TLS cannot be established.
 CONNECTION_ERROR = 2026
-#: The modes that never go on in plain text.
+#: The modes that never fall back to an unencrypted connection.
 ENCRYPTED_MODES = ("REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
 MODES = ("DISABLED", "PREFERRED", *ENCRYPTED_MODES)
 
@@ -31,8 +31,8 @@ _FILES = ("ca", "cert", "key")
 
 def _ssl_files(files: Mapping[str, Any], option: str) -> dict[str, Any]:
     """
-    Return mysqlclient's option ``ssl`` with paths as texts: others it passes
-    over in silence.
+    Return mysqlclient's option ``ssl`` with all paths as strings, because
+    mysqlclient ignores other types without an error.
 
     Raises ``ImproperlyConfigured`` if a file of `option` cannot be read.
     """
@@ -53,20 +53,24 @@ def _ssl_files(files: Mapping[str, Any], option: str) -> dict[str, Any]:
 
 def _pymysql_ssl(mode: str, files: Mapping[str, str]) -> dict[str, Any]:
     """
-    Return PyMySQL's options for mysqlclient's options ``ssl_mode`` and ``ssl``.
+    Return PyMySQL's options that are equivalent to mysqlclient's options
+    ``ssl_mode`` and ``ssl``.
 
-    Raises ``OSError``, ``ssl.SSLError`` among them, if Python cannot use a
-    file or the ciphers.
+    Raises ``OSError``, of which ``ssl.SSLError`` is a subclass, if Python
+    cannot use a file or the ciphers.
     """
     if mode == "DISABLED":
         return {"ssl_disabled": True}
     if mode == "PREFERRED":
-        # What it does if it is told nothing; with certificates it insists.
+        # PyMySQL prefers TLS if it has no options. With certificates it would require
+        # TLS.
         return {}
-    # A file that has been replaced, as certificates are, has another time.
+    # The modification times are a part of the cache key, because certificates are
+    # replaced before they expire.
     times = [Path(files[key]).stat().st_mtime_ns for key in _FILES if files.get(key)]
     values = (files.get(key) or None for key in _KEYS)
-    # A context, because PyMySQL never looks at the host name without a CA.
+    # PyMySQL gets a complete SSLContext, because it would verify the host name only if
+    # a CA file is set.
     return {"ssl": _context(mode, *values, tuple(times))}
 
 
@@ -81,16 +85,17 @@ def _context(
     times: tuple[int, ...],
 ) -> ssl.SSLContext:
     """
-    Return what Python's ssl needs to know. Connections share it: reading the
-    CAs of a system takes longer than anything else in a connection.
+    Return the SSLContext for these options. Connections share it, because
+    loading the CA certificates of the system takes longer than all other steps
+    of a connection.
     """
     if mode == "REQUIRED" and not (ca or capath):
         context = _unverified_context()
     else:
         context = ssl.create_default_context(cafile=ca, capath=capath)
         context.check_hostname = mode == "VERIFY_IDENTITY"
-        # Python 3.13 asks for extensions that many a private CA leaves out, and
-        # that mysqlclient does without.
+        # Python 3.13 verifies strictly by default: it requires extensions that
+        # certificates of private CAs often lack. mysqlclient does not require them.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if cert:
         context.load_cert_chain(cert, key)
@@ -112,8 +117,9 @@ def _pymysql_connection_class() -> Any:
 
     class Connection(pymysql.connections.Connection):
         def _create_ssl_ctx(self, options: Any) -> ssl.SSLContext:
-            # Without options PyMySQL takes TLS if the server has it, and
-            # verifies nothing, but reads the CAs of the system.
+            # Without options PyMySQL uses TLS if the server supports it, and verifies
+            # nothing. Its own context would still load the CA certificates of the
+            # system.
             if not options:
                 return _unverified_context()
             return super()._create_ssl_ctx(options)
@@ -122,7 +128,7 @@ def _pymysql_connection_class() -> Any:
 
 
 def connect_with_pymysql(params: dict[str, Any]) -> Any:
-    """Return a new connection of PyMySQL with the parameters `params`."""
+    """Return a new PyMySQL connection with the parameters `params`."""
     return _pymysql_connection_class()(**params)
 
 
@@ -138,8 +144,11 @@ def _mode(options: Mapping[str, Any], option: str) -> str:
 
 def _beside_mode(options: Mapping[str, Any], option: str) -> Mapping[str, Any]:
     """
-    Return what ``ssl`` has beside ``ssl_mode``. Raises
-    ``ImproperlyConfigured`` if it is not what mysqlclient has names for.
+    Return the option ``ssl``, which contains the TLS options other than
+    ``ssl_mode``.
+
+    Raises ``ImproperlyConfigured`` if TLS options are set in a form that is not
+    mysqlclient's.
     """
     files = options.get("ssl", {})
     own = sorted(
@@ -159,10 +168,10 @@ def with_tls_options(
 ) -> dict[str, Any]:
     """
     Return the connection parameters `params` with mysqlclient's options
-    ``ssl_mode`` and ``ssl`` in the form of the driver that is used.
+    ``ssl_mode`` and ``ssl`` converted for the driver that is used.
 
-    Raises ``ImproperlyConfigured``, with `option` as the name of where they
-    come from, if they cannot be used.
+    Raises ``ImproperlyConfigured`` if they are not valid; the message calls the
+    dictionary that contains them `option`.
     """
     if isinstance(params.get("ssl"), Mapping):
         params["ssl"] = _ssl_files(params["ssl"], f"{option}['ssl']")
@@ -184,16 +193,17 @@ def asked_of_client(
     options: Mapping[str, Any], *, pymysql: bool
 ) -> tuple[str | None, dict[str, Any]]:
     """
-    Return what ``OPTIONS`` ask for in mysqlclient's terms, for a program that
-    connects in place of the driver: the ``ssl_mode``, or None if there is
-    none, and what ``ssl`` has. A driver's own options mean what they mean to it.
+    Return the TLS options in ``OPTIONS`` for a command-line client: the
+    ``ssl_mode`` (None if it is not set) and the contents of ``ssl``, both in
+    mysqlclient's form. Options in PyMySQL's own form are converted if `pymysql`
+    is true.
 
-    Raises ``ImproperlyConfigured`` if a program cannot be asked for it.
+    Raises ``ImproperlyConfigured`` if the client cannot be given these options.
     """
     mode: str | None = None
     files = options.get("ssl") or {}
     if files is True:
-        # To mysqlclient another name of the mode.
+        # mysqlclient treats ssl=True as ssl_mode="REQUIRED".
         options = {"ssl_mode": "REQUIRED", **options, "ssl": {}}
     if "ssl_mode" in options:
         mode, files = _mode(options, "OPTIONS"), _beside_mode(options, "OPTIONS")
@@ -213,7 +223,10 @@ def asked_of_client(
 
 
 def _asked_of_pymysql(options: Mapping[str, Any]) -> tuple[str | None, Any]:
-    """Return what PyMySQL's own options mean, which are not mysqlclient's."""
+    """
+    Convert PyMySQL's own TLS options to the ``ssl_mode`` and ``ssl`` of
+    mysqlclient.
+    """
     if options.get("ssl_disabled"):
         return "DISABLED", {}
     own = {name: value for name, value in options.items() if name.startswith("ssl_")}

@@ -1,11 +1,12 @@
 """
-Read SQL token by token: names, texts, numbers, words and symbols.
+A reader that splits SQL into tokens: names, strings, numbers, words and
+symbols.
 
-It is for the definitions that SHOW CREATE TABLE writes and the statements that
-change them, in the syntax of
-https://docs.pingcap.com/tidb/stable/sql-statement-create-table. A comment
-whose contents the server executes, such as ``/*T![auto_rand] AUTO_RANDOM(5) */``,
-is read as if the contents stood there alone.
+It reads the definitions that SHOW CREATE TABLE returns and the statements that
+change them. Their syntax is described in
+https://docs.pingcap.com/tidb/stable/sql-statement-create-table. A comment with
+contents that the server executes, such as ``/*T![auto_rand] AUTO_RANDOM(5)
+*/``, is read as if only the contents were there.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ __all__ = ["Reader", "Token"]
 _TEXT = r"""'[^'\\]*(?:(?:''|\\.)[^'\\]*)*'|"[^"\\]*(?:(?:""|\\.)[^"\\]*)*\""""
 _NAME = r"`[^`]*(?:``[^`]*)*`"
 _COMMENT = r"/\*(?!!|T!).*?\*/"
-# The beginning of a comment that the server executes.
+# The opening of a comment with contents that the server executes.
 _OPENING = r"/\*T!(?:\[[\w,]*\])?|/\*!\d*"
 
 _TOKEN = re.compile(
@@ -31,20 +32,21 @@ _TOKEN = re.compile(
     r"|(?P<symbol>[^'\"`])|(?P<end>\Z))",
     re.DOTALL,
 )
-# All that there is between brackets and commas; a quotation mark is none that
-# is not closed.
+# The pieces of SQL in which brackets and commas can be found. A quotation mark
+# is a piece of its own only if it has no closing mark.
 _PIECE = re.compile(rf"{_TEXT}|{_NAME}|{_COMMENT}|[(),'\"`]|[^(),'\"`/]+|/", re.DOTALL)
 _MARK = re.compile(
     rf"{_TEXT}|{_NAME}|{_COMMENT}|(?P<opening>{_OPENING})|(?P<closing>\*/)", re.DOTALL
 )
 
-# A word that begins a value which goes on with a text, as in b'101'; the name
-# of a character set does too, with an underscore before it.
+# A word that starts a value and is followed by a string, as in b'101'. The
+# name of a character set with a leading underscore, as in _utf8'x', is another
+# one.
 _INTRODUCERS = ("B", "N", "X")
 
 
 class Token(NamedTuple):
-    """A part of SQL, where it begins, and where it ends."""
+    """A token of SQL, with its start and end position."""
 
     kind: str
     text: str
@@ -53,12 +55,12 @@ class Token(NamedTuple):
 
     @property
     def word(self) -> str:
-        """A word in upper case; empty for everything else."""
+        """The word in upper case, or an empty string for tokens that are not words."""
         return self.text.upper() if self.kind == "word" else ""
 
     @property
     def name(self) -> str:
-        """A name without its quotes, or a word; empty for everything else."""
+        """A name without quotes, or a word, or an empty string for other tokens."""
         if self.kind == "name" or self.text[:1] == '"':
             mark = self.text[0]
             return self.text[1:-1].replace(mark * 2, mark)
@@ -67,16 +69,16 @@ class Token(NamedTuple):
 
 class Reader:
     """
-    SQL that is read from its beginning to its end.
+    A reader with a position in the SQL that it reads.
 
-    A method that does not find what it is to read raises ValueError.
+    Methods raise ValueError if the next tokens are not the ones that they read.
     """
 
     def __init__(self, sql: str) -> None:
         self.sql = sql
-        #: Where the last token that was read ends.
+        #: The position after the last token that was read.
         self.end = 0
-        # The token that was looked at last, and where it was looked for.
+        # A cache of one token, with the position from which it was looked up.
         self._seen: tuple[int, Token | None] = (0, None)
 
     def _token(self, position: int) -> Token:
@@ -93,26 +95,26 @@ class Reader:
         return Token(kind, match[kind], match.start(kind), match.end())
 
     def __iter__(self) -> Iterator[Token]:
-        """Yield all tokens that are left, without reading them."""
+        """Yield all remaining tokens without moving the position."""
         position = self.end
         while (token := self._token(position)).kind != "end":
             yield token
             position = token.end
 
-    # -- What comes next
+    # -- Looking at the next tokens
 
     @property
     def next(self) -> Token:
-        """The next token; at the end it is empty."""
+        """The next token, which has the kind "end" at the end of the SQL."""
         return self._token(self.end)
 
     @property
     def ended(self) -> bool:
-        """Whether all has been read."""
+        """True if no tokens remain."""
         return self.next.kind == "end"
 
     def expect_end(self) -> None:
-        """Raise ValueError unless all has been read."""
+        """Raise ValueError if tokens remain."""
         if not self.ended:
             raise ValueError(f"{self.sql!r} goes on with {self.rest()!r}")
 
@@ -126,25 +128,25 @@ class Reader:
         return position
 
     def sees(self, *words: str) -> bool:
-        """Return whether these words, or symbols, come next."""
+        """Return whether the next tokens are these words or symbols."""
         return self._after(words) is not None
 
     def take(self, *words: str) -> bool:
-        """Read these words, or symbols, if they come next; return whether."""
+        """Read these words or symbols if they come next. Return whether they did."""
         if (position := self._after(words)) is None:
             return False
         self.end = position
         return True
 
     def expect(self, *words: str) -> None:
-        """Read these words, or symbols."""
+        """Read these words or symbols, which must come next."""
         if not self.take(*words):
             raise ValueError(f"{' '.join(words)} is missing in {self.sql!r}")
 
-    # -- Read
+    # -- Reading
 
     def skip(self) -> Token:
-        """Read one token, or all that is in brackets; return the first token."""
+        """Read one token, or everything in brackets. Return the first token."""
         token = self.next
         if token.kind == "end":
             raise ValueError(f"Something is missing after {self.sql!r}")
@@ -155,7 +157,7 @@ class Reader:
         return token
 
     def name(self) -> str:
-        """Read a name, in quotes or without; return it without."""
+        """Read a name, quoted or not, and return it without quotes."""
         token = self.next
         if not token.name:
             raise ValueError(f"A name is missing before {self.rest()!r}")
@@ -163,17 +165,17 @@ class Reader:
         return token.name
 
     def table_name(self) -> TableName:
-        """Read the name of a table, with or without its database."""
+        """Read the name of a table, which may be qualified with a database name."""
         name = self.name()
         return TableName(self.name(), name) if self.take(".") else TableName(name)
 
     def parts(self) -> tuple[str, ...]:
-        """Read what is in brackets; return its parts, which commas separate."""
+        """Read everything in brackets, and return the parts between commas."""
         self.expect("(")
         return self._split(in_brackets=True)
 
     def separated(self) -> tuple[str, ...]:
-        """Read all that is left; return its parts, which commas separate."""
+        """Read everything that remains, and return the parts between commas."""
         return self._split(in_brackets=False)
 
     def _split(self, *, in_brackets: bool) -> tuple[str, ...]:
@@ -200,13 +202,14 @@ class Reader:
         return tuple(parts)
 
     def names(self) -> tuple[str, ...]:
-        """Read names in brackets."""
+        """Read a list of names in brackets."""
         return tuple(Reader(part).name() for part in self.parts())
 
     def value(self) -> str:
         """
-        Read one value: a number, a text, a word, a function or a bracket; or a
-        column and an INTERVAL, as the table option TTL has.
+        Read one value: a number, a string, a word, a function call or an
+        expression in brackets. The value of the table option TTL, a column and
+        an INTERVAL, is read too.
         """
         start = self.next.start
         if self.next.text in ("+", "-"):
@@ -223,15 +226,18 @@ class Reader:
         return self.sql[start : self.end]
 
     def rest(self) -> str:
-        """Read all that is left."""
+        """Read and return everything that remains."""
         start = self.end
         self.separated()
         return self.sql[start:].strip()
 
-    # -- All of it
+    # -- The whole SQL
 
     def mentions(self, name: str) -> bool:
-        """Return whether the SQL has this name, other than that of a function."""
+        """
+        Return whether `name` occurs in the SQL, other than as the name of a
+        function.
+        """
         found = False
         for token in self:
             if found and token.text != "(":
@@ -242,8 +248,9 @@ class Reader:
         return found
 
     def without(self, start: int, end: int) -> str:
-        """Return the SQL without what is between these positions."""
-        # A comment that the server executes goes with all of its contents.
+        """Return the SQL without the text between these two positions."""
+        # If the text is all of a comment that the server executes, the comment is
+        # removed too.
         marks = (match for match in _MARK.finditer(self.sql) if match.lastgroup)
         for opening, closing in zip(marks, marks, strict=False):
             contents = range(opening.end(), closing.start())

@@ -16,29 +16,31 @@ from .defaults import default_sql, has_db_default
 from .known_issues import KNOWN_ISSUES, concerned
 from .plugins import get_plugins
 
-# How many fields a message names; apps of others may have dozens.
+# The maximum number of fields that a message names.
 _SHOWN = 5
 
-#: Labels of apps that call select_for_update(skip_locked=True): django-tasks-db, and
-#: the app of django-tasks that it was before.
+#: The labels of apps that call select_for_update(skip_locked=True).
+#: django-tasks-db and the app of django-tasks that it replaces have the same
+#: label.
 _SKIP_LOCKED_APPS = {"django_tasks_database"}
 
 
 class DatabaseValidation(MySQLDatabaseValidation):
     """
-    The checks of one database, for ``check --database`` and ``migrate``. Their
-    ids are listed in the README.
+    The system checks of one database, which run with ``check --database`` and
+    ``migrate``. Their ids are listed in the README.
     """
 
     def check(self, **kwargs: Any) -> list[CheckMessage]:
         issues = super().check(**kwargs)
-        # The app has the checks that belong to the project, once.
+        # These checks concern the whole project. If the app is installed, it has
+        # registered them, so that they run once and not for each database.
         if not apps.is_installed("django_tidb"):
             issues.extend(check_old_distribution())
             issues.extend(check_driver(databases=[self.connection.alias]))
             if self.connection.alias == DEFAULT_DB_ALIAS:
                 issues.extend(check_search_backends())
-        # A mirror would only repeat what its original says.
+        # The checks of a mirror would only repeat the messages of its original.
         if not self.connection.settings_dict["TEST"].get("MIRROR"):
             issues.extend(self._check_skip_locked())
             issues.extend(self._check_ignored_constraints())
@@ -51,7 +53,8 @@ class DatabaseValidation(MySQLDatabaseValidation):
         return [*super().check_field(field, **kwargs), *self._check_db_default(field)]
 
     def _check_db_default(self, field: Field) -> Iterable[CheckMessage]:
-        # What no database can have is Django's fields.E012.
+        # Django's check fields.E012 reports expressions that no database allows as a
+        # default.
         if (
             not has_db_default(field)
             or not field._db_default_expression.allowed_default
@@ -71,7 +74,7 @@ class DatabaseValidation(MySQLDatabaseValidation):
                 yield Error(str(error), obj=field, id="tidb.E001")
 
     def models(self) -> list[type[Model]]:
-        """Return the models whose tables belong into this database."""
+        """Return the managed models whose tables the routers place in this database."""
         return [
             model
             for model in apps.get_models(include_auto_created=True)

@@ -15,8 +15,9 @@ from functools import total_ordering
 
 __all__ = ["TiDBVersion"]
 
-# A build without a usable number was made from TiDB's sources, which are newer
-# than any release that this package knows.
+# The version of a build that reports no usable number. Such a build is made
+# from TiDB's sources and is as new as the newest release that this package
+# supports, or newer.
 _UNNUMBERED_BUILD = (8, 5, 0)
 
 _TIDB_RE = re.compile(r"-TiDB-(?P<rest>.*)", re.DOTALL)
@@ -35,7 +36,7 @@ _STAGES = {"alpha": -3, "beta": -2, "rc": -1, None: 0}
 
 
 def _field(text: str, name: str) -> str:
-    """Return the value of one line in the output of ``tidb_version()``."""
+    """Return the value of the line `name` in the output of ``tidb_version()``."""
     match = re.search(rf"^{name}:[ \t]*(.*?)\s*$", text, re.MULTILINE)
     return match[1] if match else ""
 
@@ -46,35 +47,37 @@ class TiDBVersion:
     """
     The version of one TiDB server.
 
-    Compare it with another version or with a tuple of one to three numbers:
-    ``connection.tidb_version >= (8, 5)``. Alphas, betas and release
-    candidates come before their release; a build some commits after a tag
-    comes after that tag. TiDB Cloud's own line counts from 26.3, so it is
-    newer than every numbered release.
+    It can be compared with another version or with a tuple of one to three
+    numbers: ``connection.tidb_version >= (8, 5)``. Alphas, betas and release
+    candidates are less than their release; a build of commits after a tag is
+    greater than that tag. TiDB Cloud has version numbers of its own from 26.3
+    on, so its versions are greater than those of all other releases.
     """
 
-    #: Major, minor and patch number.
+    #: The major, minor and patch number.
     release: tuple[int, int, int]
     #: "Community", "Enterprise", "Serverless", "Cloud", or "" if the server does not
-    #: say.
+    #: report it.
     edition: str = ""
-    #: "tikv", "unistore", ..., or "" if the server does not say.
+    #: The storage engine, such as "tikv" or "unistore", or "" if the server does not
+    #: report it.
     store: str = ""
-    #: The server's answer, for people to read.
+    #: The version string of the server, for display.
     text: str = ""
-    #: A pre-release and its position: (-3 alpha, -2 beta, -1 release candidate, 0
-    #: release; its serial number; commits since that tag)
+    #: The stage (-3 alpha, -2 beta, -1 release candidate, 0 release), its serial
+    #: number, and the number of commits since that tag.
     stage: tuple[int, int, int] = field(default=(0, 0, 0), repr=False)
 
     @classmethod
     def parse(cls, version: str, details: str = "") -> TiDBVersion | None:
         """
-        Return the version that `version`, the answer to ``VERSION()``, and
-        `details`, the answer to ``tidb_version()``, describe; None if neither
-        comes from a TiDB. Never raises, whatever the text.
+        Return the version that the server's answers to ``VERSION()``
+        (`version`) and ``tidb_version()`` (`details`) describe, or None if
+        neither is from a TiDB.
 
-        `details` decides where `version` carries no TiDB number: the server's
-        option ``server-version`` replaces the whole of `version`.
+        Never raises an exception, whatever the text. If `version` contains no
+        TiDB version, `details` is used: the server's option ``server-version``
+        replaces the whole of `version`.
         """
         edition = _field(details, "Edition")
         store = _field(details, "Store")
@@ -122,8 +125,8 @@ class TiDBVersion:
     def __str__(self) -> str:
         return ".".join(map(str, self.release))
 
-    # A version equals a tuple only if the tuple has three numbers, so that equal values
-    # have equal hashes.
+    # Only a tuple of three numbers can equal a version, so that equal values have equal
+    # hashes.
     def __eq__(self, other: object) -> bool:
         if isinstance(other, TiDBVersion):
             return (self.release, self.stage) == (other.release, other.stage)

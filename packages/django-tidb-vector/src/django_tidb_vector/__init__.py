@@ -47,7 +47,7 @@ _MODULES = {
     "NegativeInnerProduct": "functions",
     "VectorAsText": "functions",
     "VectorDims": "functions",
-    # Together with its lookups, which are functions.
+    # VectorField is imported with its lookups, which are in functions.py.
     "VectorField": "functions",
     "VectorFromText": "functions",
     "VectorIndex": "indexes",
@@ -59,8 +59,8 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> object:
-    # The engine loads this package for its plugin: without numpy, and before
-    # Django's models can be imported.
+    # The database engine imports this package to load its plugin, without numpy and
+    # before Django can import models. The names are therefore imported on first use.
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_MODULES[name]}", __name__), name)

@@ -25,8 +25,9 @@ class TiDBVectorConfig(AppConfig):
 
 def _validate_constraints() -> None:
     """
-    Let Django validate the constraints of models that have vectors: from 5.0 on
-    it tests the truth of each value, which is an error.
+    Make Django's constraint validation work for models with vectors. From
+    Django 5.0 on it evaluates field values as booleans, which raises an error
+    for arrays.
     """
     import numpy as np
     from django.db.models import Model
@@ -59,8 +60,9 @@ def _validate_constraints() -> None:
 
 def _display_in_admin() -> None:
     """
-    Let the admin show a preview of vectors in lists and among read-only
-    fields: it has no hook for that, and tests their truth, which is an error.
+    Make the admin show a preview of vectors in lists and read-only fields.
+    Django has no hook for this, and evaluates values as booleans, which raises
+    an error for arrays.
     """
     from django.contrib.admin import helpers, utils
     from django.contrib.admin.templatetags import admin_list

@@ -1,5 +1,6 @@
 """
-Vectors as TiDB writes them: the text ``[1,2.5,-3]``, single precision.
+Conversion of vectors from and to TiDB's format, a text such as ``[1,2.5,-3]``,
+in single precision.
 
 https://docs.pingcap.com/tidb/stable/vector-search-data-types
 """
@@ -29,26 +30,27 @@ __all__ = ["Vector", "decode", "encode", "numbers", "parse", "preview", "to_vect
 #: An array of one dimension and dtype float32.
 Vector = npt.NDArray[np.float32]
 
-#: The server's limit.
+#: The largest number of dimensions that TiDB accepts.
 MAX_DIMENSIONS = 16383
 
 _NUMBERS = (Real, Decimal)
 _BOOLEANS = (bool, np.bool_)
 
-# The one magnitude whose shortest text is wrong for readers that parse a
-# double first, as TiDB and Python do: it lies exactly between this number and
-# the next one of single precision, and is rounded away.
+# The shortest text of this float32 is ambiguous: it lies exactly between this
+# number and the next float32. Readers that parse a double first, as TiDB and
+# Python do, round it to the other one. It is the only magnitude with this
+# property.
 _ODD = np.uint32(0x15AE43FD).view(np.float32)
 _ODD_TEXT, _ODD_LONGER_TEXT = "7.038531e-26", "7.0385307e-26"
-# The server writes no exponents.
+# The digits of this number in the server's text, which has no exponents.
 _ODD_DIGITS = "00000000007038531"
 _ODD_DOUBLE = float(_ODD_TEXT)
-# The server's text of this number and of all smaller ones.
+# The prefix of the server's text of this number and of all smaller numbers.
 _TINY = "0." + 25 * "0"
 _LARGEST = float(np.finfo(np.float32).max)
 
-# From this number of characters on, simdjson is faster than orjson; below this
-# number of elements, numpy is.
+# simdjson is faster than orjson for texts of at least _LONG characters. Below
+# _FEW elements, numpy is faster than struct.
 _LONG = 600
 _FEW = 16
 
@@ -58,9 +60,9 @@ _TOO_LARGE = (OverflowError, struct.error)
 
 class _Local(threading.local):
     """
-    A parser for each thread. It keeps its memory, some 15 times the longest
-    text; a new parser for each text would make the system clear that memory
-    again.
+    A simdjson parser for each thread. A parser keeps its buffer, which has
+    about 15 times the size of the longest text. With a new parser for each
+    text, the operating system would have to clear that memory each time.
     """
 
     def __init__(self) -> None:
@@ -148,8 +150,9 @@ def _from_numbers(value: Sequence[Any]) -> Vector:
 
 
 def _pack(value: Sequence[Any]) -> Vector:
-    # This is some four times as fast as numpy's conversion of a list, and as exact:
-    # both round Python's double once. Integers beyond 2**53 become a double first.
+    # struct is about four times as fast as numpy's conversion of a list, and equally
+    # exact: both round Python's double once. Integers above 2**53 are rounded to a
+    # double first.
     vector = np.empty(len(value), np.float32)
     _packer(len(value))(vector, 0, *value)
     return vector
@@ -169,14 +172,15 @@ def _not_finite(index: int, element: object) -> ValueError:
 
 def encode(value: Any, dimensions: int | None = None) -> str:
     """
-    Return `value` as TiDB's text, each number with the fewest digits that
-    give the same float32 again on the server. Raises ValueError as
-    :func:`to_vector` does.
+    Return `value` as TiDB's text. Each number has the fewest digits from which
+    the server reads the same float32.
+
+    Raises the same ValueErrors as :func:`to_vector`.
     """
     vector = np.ascontiguousarray(to_vector(value, dimensions))
     text = orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-    # No other number contains this text. Exponents are rare, and searching for a single
-    # character is some thirty times as fast.
+    # This text is not part of any other number. Exponents are rare, and searching for
+    # one character is about thirty times as fast as searching for the text.
     if "e" in text and _ODD_TEXT in text:
         text = text.replace(_ODD_TEXT, _ODD_LONGER_TEXT)
     return text
@@ -184,13 +188,14 @@ def encode(value: Any, dimensions: int | None = None) -> str:
 
 def decode(text: str | bytes) -> Vector:
     """
-    Return TiDB's text as an array of dtype float32, which can be written to.
+    Return TiDB's text as a writable array of dtype float32.
 
     Raises ValueError if `text` is not a list of numbers that are finite in
     single precision.
     """
     if isinstance(text, bytes):
-        # The drivers return str. Anything but ASCII is refused, in any encoding.
+        # The drivers return str. In bytes, all characters other than ASCII are invalid
+        # whatever the encoding, and lead to an error below.
         text = text.decode("latin-1")
     if len(text) >= _LONG and (vector := _decode_long(text)) is not None:
         return vector
@@ -219,15 +224,19 @@ def decode(text: str | bytes) -> Vector:
 
 
 def _decode_long(text: str) -> Vector | None:
-    """Return the result of decode(), or None if anything about `text` is unusual."""
-    # simdjson flattens nested lists.
+    """
+    Return the result of decode(), or None if `text` needs the slower general
+    code.
+    """
+    # simdjson would flatten nested lists, so only texts with one opening bracket are
+    # parsed.
     if simdjson is None or text.rfind("[") != 0:
         return None
     try:
         buffer = _local.parser.parse(text).as_buffer(of_type="d")
     except (RuntimeError, TypeError, ValueError):
-        # Integers of more than 64 bits raise too, and so does a parser that is in use,
-        # which a signal handler may interrupt.
+        # simdjson also raises an error for integers of more than 64 bits, and if the
+        # parser is in use already, as in a signal handler that interrupts it.
         return None
     doubles = np.frombuffer(buffer)
     if not doubles.size:
@@ -235,7 +244,8 @@ def _decode_long(text: str) -> Vector | None:
     sizes = np.abs(doubles)
     if sizes.max() > _LARGEST:
         return None
-    # Searching the text takes long, and most vectors have no such numbers.
+    # The text is searched only if a number is small enough, because searching takes
+    # long and most vectors have no such numbers.
     if sizes.min() <= _ODD_DOUBLE and ("-0," in text or "-0]" in text or _TINY in text):
         return None
     return doubles.astype(np.float32)
@@ -243,8 +253,9 @@ def _decode_long(text: str) -> Vector | None:
 
 def parse(text: str | bytes, dimensions: int | None = None) -> Vector:
     """
-    Parse a vector that a person or a file has written. Raises the ValueError of
-    :func:`to_vector`, which names the wrong element.
+    Parse a vector from user input or from a file.
+
+    Raises the ValueError of :func:`to_vector`, which names the wrong element.
     """
     try:
         value = orjson.loads(text)
@@ -257,15 +268,18 @@ def parse(text: str | bytes, dimensions: int | None = None) -> Vector:
 
 def numbers(value: Any) -> list[float]:
     """
-    Return `value` as a list of Python numbers with few digits: 0.1, where
-    ``tolist()`` of a float32 array has 0.10000000149011612.
+    Return `value` as a list of Python floats with few digits, such as 0.1. In
+    contrast, ``tolist()`` of a float32 array returns 0.10000000149011612.
     """
     found: list[float] = orjson.loads(encode(value))
     return found
 
 
 def preview(value: Any) -> str:
-    """Return a short description of a vector for people: its beginning and size."""
+    """
+    Return a short description of a vector for display: its first elements and
+    its size.
+    """
     vector = to_vector(value)
     first = ", ".join(f"{number:.4g}" for number in vector[:3])
     more = ", …" if vector.size > 3 else ""

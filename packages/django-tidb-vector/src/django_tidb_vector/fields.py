@@ -1,4 +1,4 @@
-"""VECTOR columns: https://docs.pingcap.com/tidb/stable/vector-search-data-types"""
+"""VectorField: https://docs.pingcap.com/tidb/stable/vector-search-data-types"""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ __all__ = ["VectorField"]
 
 MINIMUM_VERSION = (8, 4)
 
-# What the server can compare vectors by; the rest of Django's are for texts.
+# The lookups that TiDB supports for vectors. Django's other lookups are for
+# text.
 LOOKUPS = frozenset({"exact", "gt", "gte", "in", "isnull", "lt", "lte", "range"})
 
 
@@ -37,11 +38,12 @@ class VectorField(models.Field):
     """
     A vector of single-precision numbers. Needs TiDB 8.4 or later.
 
-    With `dimensions` (1 to 16383) all vectors of the column have that many
-    elements; without, each has its own number, and no index is possible.
-    Assign any sequence or array of numbers; what comes from the database is a
-    numpy array of dtype float32. Saving raises ValueError for a vector of
-    another length and for numbers that are not finite in single precision.
+    If `dimensions` (1 to 16383) is set, all vectors of the column have that
+    number of elements. Otherwise each vector has its own number, and the column
+    cannot have a vector index. Any sequence or array of numbers can be
+    assigned; values from the database are numpy arrays of dtype float32. Saving
+    raises ValueError for a vector of another length and for numbers that are
+    not finite in single precision.
     """
 
     description = "Vector"
@@ -55,7 +57,7 @@ class VectorField(models.Field):
         super().__init__(*args, **kwargs)
 
     def get_default(self) -> Any:
-        # Each row has its own.
+        # Each instance gets a copy, because arrays and lists are mutable.
         default = super().get_default()
         return default.copy() if isinstance(default, list | np.ndarray) else default
 
@@ -63,7 +65,7 @@ class VectorField(models.Field):
         name, _, args, kwargs = super().deconstruct()
         if self.dimensions is not None:
             kwargs["dimensions"] = self.dimensions
-        # Migrations can be written and compared with lists only.
+        # Migrations need a value that can be written and compared, such as a list.
         for option in ("default", "db_default"):
             if isinstance(kwargs.get(option), np.ndarray):
                 kwargs[option] = numbers(kwargs[option])
@@ -100,7 +102,7 @@ class VectorField(models.Field):
             raise ValueError(f"{self._describe()}: {error}.") from error
 
     def _describe(self) -> str:
-        # Expressions have fields of no model.
+        # The output field of an expression has no model.
         return str(self) if hasattr(self, "model") else "Vector"
 
     def get_placeholder(self, value: Any, compiler: Any, connection: Any) -> str:
@@ -110,10 +112,11 @@ class VectorField(models.Field):
             and hasattr(self, "model")
             and isinstance(compiler, SQLInsertCompiler | SQLUpdateCompiler)
         ):
-            # The server's own error is an OperationalError.
+            # The server would raise an OperationalError.
             raise IntegrityError(f"{self._describe()}: a vector is needed, not None.")
-        # A column makes a vector of a text. Functions do not: COALESCE cuts it
-        # to as many characters as the vector has dimensions.
+        # In INSERT the server converts text to the type of the column. Functions do
+        # not: COALESCE truncates the text to as many characters as the vector has
+        # dimensions.
         if isinstance(compiler, SQLInsertCompiler) or hasattr(value, "as_sql"):
             return "%s"
         return "VEC_FROM_TEXT(%s)"
@@ -121,7 +124,7 @@ class VectorField(models.Field):
     def get_placeholder_sql(
         self, value: Any, compiler: Any, connection: Any
     ) -> tuple[str, tuple[Any, ...]]:
-        # The name since Django 6.1.
+        # Django 6.1 has renamed get_placeholder() to this.
         if hasattr(value, "as_sql"):
             sql, params = compiler.compile(value)
             return sql, tuple(params)
@@ -129,7 +132,7 @@ class VectorField(models.Field):
 
     def get_lookup(self, lookup_name: str) -> Any:
         found = super().get_lookup(lookup_name)
-        # Django registers its own for every field.
+        # Django registers its lookups for every field; those for text are hidden here.
         if lookup_name not in LOOKUPS and (
             found is models.Field.get_class_lookups().get(lookup_name)
         ):
@@ -138,8 +141,8 @@ class VectorField(models.Field):
 
     def value_to_string(self, obj: models.Model) -> str | None:
         """
-        Return the value for Django's serializers, whatever their format, as
-        text that gives the same vector again: ``[1,2.5,-3]``.
+        Return the value for Django's serializers of all formats, as text such
+        as ``[1,2.5,-3]``. Deserializing it gives exactly the same vector.
         """
         value = self.value_from_object(obj)
         if isinstance(value, str | bytes):
@@ -156,7 +159,7 @@ class VectorField(models.Field):
         )
 
     def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
-        # The other checks ask for the column's type and its default.
+        # The other checks need a valid column type and default.
         if errors := [*self._check_dimensions(), *self._check_defaults()]:
             return errors
         return [
@@ -179,7 +182,7 @@ class VectorField(models.Field):
 
     def _check_defaults(self) -> Iterator[checks.CheckMessage]:
         for option in ("default", "db_default"):
-            # Django has database defaults from 5.0.
+            # Django has database defaults from version 5.0 on.
             value = getattr(self, option, models.NOT_PROVIDED)
             if (
                 value is models.NOT_PROVIDED
@@ -279,7 +282,10 @@ class VectorField(models.Field):
 
 
 def _names(key: Any) -> list[str]:
-    """Return the fields of an index or a constraint, not those within functions."""
+    """
+    Return the names of fields in an index or a constraint, except those in
+    functions.
+    """
     expressions = (
         expression.expression
         if isinstance(expression, models.expressions.OrderBy)

@@ -1,4 +1,4 @@
-"""Form fields for vectors, which are typed as JSON: [1, 2.5, -3]."""
+"""Form fields for vectors, which users enter as JSON: [1, 2.5, -3]."""
 
 from __future__ import annotations
 
@@ -19,31 +19,33 @@ __all__ = ["EMPTY_VALUES", "VectorFormField", "VectorWidget"]
 
 
 class _EmptyValues(tuple[Any, ...]):
-    # Django asks for "value in empty_values" everywhere. For an array that is ambiguous
-    # as a boolean, so the container compares arrays itself.
+    # Django evaluates "value in empty_values" in many places. The comparison of an
+    # array is ambiguous as a boolean, so this container never compares arrays.
     def __contains__(self, value: object) -> bool:
         return not isinstance(value, np.ndarray) and super().__contains__(value)
 
 
-#: Django's empty values, of which no array is one.
+#: Django's empty values, in a container that can be asked for an array.
 EMPTY_VALUES = _EmptyValues(validators.EMPTY_VALUES)
 
-# The largest number of dimensions that a person is likely to edit.
+# The largest number of dimensions for which a form shows all elements.
 _IN_FULL = 16
 
 
 class _Typed(str):
-    """The text that was typed, and the vector that it replaces, as base64."""
+    """The text that a user has entered, with the existing vector as base64."""
 
     current: str
 
 
 class VectorWidget(forms.Textarea):
     """
-    A text area for JSON. For an existing vector with more than 16 dimensions it
-    shows the first few elements and their number. If it is left empty, it keeps
-    that vector, which a hidden input holds; if the field is not required, a
-    check box clears it.
+    A text area for a vector as JSON.
+
+    For an existing vector of more than 16 dimensions it shows the first
+    elements and the size, and keeps the vector in a hidden input. The vector is
+    kept if the text area is left empty. A check box clears it if the field is
+    not required.
     """
 
     def render(
@@ -53,10 +55,10 @@ class VectorWidget(forms.Textarea):
         try:
             vector = parse(self.format_value(value) or "")
         except ValueError:
-            # The text area is empty or invalid, so the user has to fill it in.
+            # The text area is empty or invalid, so it is shown to the user again.
             vector = None
         if (vector is None or vector.size <= _IN_FULL) and isinstance(value, _Typed):
-            # An empty text area keeps the existing vector.
+            # The existing vector is kept if the text area is left empty.
             text = str(value)
             try:
                 vector = _from_base64(value.current)
@@ -92,7 +94,8 @@ class VectorWidget(forms.Textarea):
         try:
             return encode(_from_base64(current))
         except ValueError:
-            # The form field decides whether there is a check box.
+            # Invalid base64 is returned as it is, so that the form field reports an
+            # error.
             return current
 
     def value_omitted_from_data(self, data: Any, files: Any, name: str) -> bool:
@@ -106,7 +109,10 @@ def _from_base64(text: str) -> Vector:
 
 
 class VectorFormField(forms.CharField):
-    """A vector as JSON text; its value is a float32 array, or None if empty."""
+    """
+    A form field for a vector as JSON. Its value is a float32 array, or None if
+    empty.
+    """
 
     widget = VectorWidget
     empty_values = EMPTY_VALUES

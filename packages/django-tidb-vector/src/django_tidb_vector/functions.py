@@ -1,5 +1,5 @@
 """
-Functions of vectors, vectors as values of expressions, and lookups.
+Vector functions, vectors as expressions, and lookups of vector fields.
 
 https://docs.pingcap.com/tidb/stable/vector-search-functions-and-operators
 """
@@ -53,16 +53,18 @@ class VectorValue(Value):
     """
 
     def __init__(self, vector: Any, output_field: Any = None) -> None:
-        # The value is a text, because an expression has to be hashable and comparable.
+        # The value is stored as text, because expressions must be hashable and
+        # comparable.
         field = output_field or _ANY_VECTOR
         super().__init__(field.get_prep_value(vector), output_field=field)
-        # Django compares expressions by these arguments, arrays element by element.
+        # Django compares expressions by their constructor arguments. Arrays would be
+        # compared element by element, so they are replaced by text.
         options = {} if output_field is None else {"output_field": output_field}
         self._constructor_args = ((self.value,), options)
 
 
 class _Argument(VectorValue):
-    """A vector for a function that converts a text itself."""
+    """A vector as an argument of a function that converts text to a vector itself."""
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
         return "%s", [self.value]

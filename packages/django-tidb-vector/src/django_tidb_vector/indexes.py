@@ -23,13 +23,16 @@ __all__ = ["IndexStatus", "VectorIndex"]
 #: The option in DATABASES[...]["OPTIONS"] for servers without TiFlash.
 SKIP_OPTION = "skip_vector_indexes_without_tiflash"
 
-# The distances for which the server has indexes.
+# The distances for which TiDB supports vector indexes.
 METRICS = (L2Distance, CosineDistance)
 
 
 @dataclass(frozen=True)
 class IndexStatus:
-    """The numbers of rows that a vector index contains, and does not contain yet."""
+    """
+    The number of rows that are in a vector index, and of rows that are not in
+    it yet.
+    """
 
     indexed: int
     not_indexed: int
@@ -104,7 +107,7 @@ class VectorIndex(Index):
         return None
 
     def check_model(self, model: type[Model]) -> Iterator[checks.CheckMessage]:
-        """Yield what is wrong with the index for `model`."""
+        """Yield a message for each problem of the index on `model`."""
         (distance,) = self.expressions
         if type(distance) not in METRICS:
             yield checks.Error(
@@ -151,16 +154,15 @@ class VectorIndex(Index):
         self, model: type[Model], schema_editor: Any, using: str = "", **kwargs: Any
     ) -> Statement | None:
         """
-        Return CREATE VECTOR INDEX, with the statements that have to be sent
-        before it and the form that it has inside CREATE TABLE.
+        Return CREATE VECTOR INDEX with its prerequisites and its form inside
+        CREATE TABLE.
 
         Returns None, with a warning, if the cluster has no TiFlash node and
-        the database's OPTIONS say to do without.
-
-        Raises ``NotSupportedError`` if there is no such node, or if the table
-        has rows, but no TiFlash replica.
+        OPTIONS["skip_vector_indexes_without_tiflash"] is True. Raises
+        ``NotSupportedError`` if there is no TiFlash node otherwise, or if the
+        table has rows, but no TiFlash replica.
         """
-        # The output of sqlmigrate may be meant for another cluster.
+        # The output of sqlmigrate may be intended for another cluster.
         if not (schema_editor.collect_sql or _has_tiflash(schema_editor.connection)):
             message = (
                 f"The index {self.name!r} of {model._meta.label} needs a TiFlash node, "
@@ -181,7 +183,7 @@ class VectorIndex(Index):
             sql="CREATE VECTOR INDEX %(name)s ON %(table)s (%(columns)s) USING HNSW",
             **kwargs,
         )
-        # The server gives a new table one replica.
+        # The server creates one replica for a new table.
         inline = (
             "VECTOR INDEX %(name)s (%(columns)s) USING HNSW"
             if self.tiflash_replicas in (None, 1)
@@ -229,7 +231,7 @@ class VectorIndex(Index):
     ) -> Statement:
         statement = super().remove_sql(model, schema_editor, **kwargs)
         if schema_editor.connection.tidb_options.get(SKIP_OPTION):
-            # Creating the index may have been skipped.
+            # The index does not exist if its creation was skipped.
             return Statement(
                 "DROP INDEX IF EXISTS %(name)s ON %(table)s", **statement.parts
             )
@@ -241,7 +243,7 @@ class VectorIndex(Index):
         self, model: type[Model], *, using: str = DEFAULT_DB_ALIAS
     ) -> IndexStatus | None:
         """
-        Return how much of the index is built, or None if TiFlash does not list
+        Return how many rows are in the index, or None if TiFlash does not list
         it yet.
         """
         with connections[using].cursor() as cursor:
@@ -288,7 +290,7 @@ class VectorIndex(Index):
 def has_index(
     model: type[Model], using: str, column: str, metric: type[Distance]
 ) -> bool:
-    """Return whether a database has an index of the model for a search."""
+    """Return whether the database has an index of the model that a search can use."""
     return not getattr(connections[using], "tidb_options", {}).get(SKIP_OPTION) and any(
         isinstance(index, VectorIndex)
         and index.column == column
@@ -305,8 +307,9 @@ def _has_tiflash(connection: Any) -> bool:
                 "FROM information_schema.cluster_info"
             )
         except DatabaseError:
-            # TiDB Cloud does not list its nodes, and no cluster lists them without the
-            # privilege PROCESS. The server's answer to the statement decides.
+            # TiDB Cloud does not list its nodes, and other clusters list them only with
+            # the privilege PROCESS. If the nodes are unknown, the statement is sent,
+            # and the server decides.
             return True
         tiflash, tikv = cursor.fetchone()
     return bool(tiflash) or not tikv

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from django_tidb.known_issues import KnownIssue, fields_of_type
 
-#: The entries that this plugin adds to the table of django-tidb-core.
+#: The entries that this plugin adds to django-tidb-core's table of known
+#: issues.
 KNOWN_ISSUES = (
     KnownIssue(
         "vector",

@@ -1,4 +1,4 @@
-"""Plugin of django-tidb-core; see :mod:`django_tidb.plugins`."""
+"""The vector plugin of django-tidb-core; see :mod:`django_tidb.plugins`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _vector_type(field: Field, connection: DatabaseWrapper) -> re.Match[str] | N
 
 
 class VectorPlugin(Plugin):
-    """VECTOR columns. Every hook also runs in projects without numpy."""
+    """Hooks for VECTOR columns. All of them also work in projects without numpy."""
 
     name = "vector"
     api_version = 2
@@ -46,7 +46,7 @@ class VectorPlugin(Plugin):
     def introspect_column(
         self, column: FieldInfo, connection: DatabaseWrapper
     ) -> tuple[str, dict[str, Any]] | None:
-        """Recognise a vector column, with the number of its dimensions if fixed."""
+        """Return the field of a vector column, with `dimensions` if they are fixed."""
         found = _COLUMN_TYPE.fullmatch(column.column_type)
         if found is None:
             return None
@@ -55,8 +55,9 @@ class VectorPlugin(Plugin):
 
     def takes_default(self, field: Field, connection: DatabaseWrapper) -> bool:
         """
-        Return False for a vector: ADD COLUMN answers 1105 to a literal and 1674
-        to a function, https://docs.pingcap.com/tidb/stable/vector-search-data-types
+        Return False for a vector column. ADD COLUMN refuses a literal default
+        with error 1105 and a function with error 1674:
+        https://docs.pingcap.com/tidb/stable/vector-search-data-types
         """
         return _vector_type(field, connection) is None
 
@@ -65,9 +66,9 @@ class VectorPlugin(Plugin):
     ) -> bool:
         """
         Add a vector column that has a ``db_default`` or is NOT NULL in three
-        steps: ADD COLUMN without either, UPDATE, and MODIFY. A column that is
-        NOT NULL from the start would give the rows that exist a value that no
-        query can read.
+        steps: ADD COLUMN without either, UPDATE, and MODIFY. If the column were
+        NOT NULL from the start, existing rows would get a value that queries
+        cannot read.
         """
         from django_tidb.defaults import has_db_default
 
@@ -86,10 +87,10 @@ class VectorPlugin(Plugin):
         new_field: Field,
     ) -> bool:
         """
-        Raise the reason why a column cannot become a vector, or one of other
-        dimensions: ``NotSupportedError`` if the server has no such change,
-        ``DataError`` if there are vectors that would not fit. Else leave it to
-        core.
+        Raise an error if a column cannot become a vector or change its
+        dimensions: ``NotSupportedError`` if TiDB does not support the change,
+        and ``DataError`` if existing vectors do not fit. Otherwise leave the
+        change to core.
         """
         connection = schema_editor.connection
         old_type, new_type = (

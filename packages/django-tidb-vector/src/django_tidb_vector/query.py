@@ -1,4 +1,7 @@
-"""Search: the rows whose vectors are nearest to a vector."""
+"""
+Vector search: a QuerySet and a manager that find the rows with the nearest
+vectors.
+"""
 
 from __future__ import annotations
 
@@ -90,8 +93,8 @@ class VectorQuerySet(models.QuerySet[_Model]):
                     f"candidates is {candidates}; it must be {k}, as k is, or more."
                 )
             inner = self.model._base_manager.using(self.db)
-            # The server uses an index for ORDER BY distance LIMIT alone. The index has
-            # no entries for NULL.
+            # The server uses a vector index only for ORDER BY distance LIMIT, without a
+            # condition. The index has no entries for NULL.
             if not has_index(self.model, self.db, field, metric):
                 inner = with_distance(inner)
             inner = inner.order_by(distance)

@@ -35,7 +35,7 @@ class VectorSerializerField(serializers.ModelField):
         super().__init__(model_field=field, **kwargs)
 
     def get_attribute(self, instance: Any) -> Any:
-        # Without this, a ModelField would pass the whole instance.
+        # ModelField would pass the whole instance to to_representation().
         return serializers.Field.get_attribute(self, instance)
 
     def to_internal_value(self, data: Any) -> Vector | None:
@@ -45,7 +45,8 @@ class VectorSerializerField(serializers.ModelField):
             raise serializers.ValidationError(error.messages, code="invalid") from error
 
     def to_representation(self, value: Any) -> list[float] | None:
-        # The value of a db_default is unknown until the row is read.
+        # The value of a db_default is unknown until the row has been read from the
+        # database.
         return None if hasattr(value, "resolve_expression") else numbers(value)
 
 

@@ -1,7 +1,6 @@
 """
-The import paths of django-tidb, which users' migrations hold forever.
-
-Whoever writes new code imports from the plugins' own packages.
+The import paths of django-tidb, which the migrations of existing projects
+contain. New code should import these names from the packages of the plugins.
 """
 
 from __future__ import annotations

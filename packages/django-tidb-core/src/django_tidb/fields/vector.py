@@ -1,4 +1,4 @@
-"""The import paths of django-tidb's vector search; see the package."""
+"""The import paths of django-tidb's vector search; see the docstring of the package."""
 
 from __future__ import annotations
 

@@ -85,12 +85,13 @@ class Command(BaseCommand):
         return {
             "name": driver.name,
             "version": driver.version,
-            # mysqlclient's, which decides what TLS it has.
+            # mysqlclient uses this library, which determines the supported TLS
+            # features.
             "client_library": "" if driver.is_pymysql else MySQLdb.get_client_info(),
         }
 
     def _plugins(self) -> list[dict[str, Any]]:
-        # Raises if one is broken.
+        # This call raises ImproperlyConfigured if a plugin cannot be loaded.
         get_plugins()
         return [
             {
@@ -160,7 +161,7 @@ class Command(BaseCommand):
             for name, value in database["variables"].items():
                 self.stdout.write(f"    {name} = {value}")
             self.stdout.write("  Known issues")
-            # Those that concern the project's models come first.
+            # Issues that concern models of the project come first.
             for issue in sorted(
                 database["known_issues"], key=lambda issue: not issue["concerns"]
             ):
