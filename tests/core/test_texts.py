@@ -6,6 +6,7 @@ expression or a name is made of, the server holds what the model says.
 from __future__ import annotations
 
 import copy
+from datetime import date, timedelta
 
 import django
 import pytest
@@ -13,6 +14,8 @@ from django.db import DatabaseError, NotSupportedError, connection, models
 from django.db.models import Q, Value
 from django.db.models.functions import Concat
 from django.test.utils import isolate_apps
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy
 
 from django_tidb import rebuild
 from django_tidb.known_issues import KNOWN_ISSUES
@@ -592,6 +595,60 @@ def test_queries_of_names_with_percent_signs():
     assert model.objects.get(id=2).seven == 2
     model.objects.filter(seven__lt=3).delete()
     assert model.objects.count() == 1
+
+
+class Size(models.TextChoices):
+    SMALL = "50%'"
+
+
+class Count(models.IntegerChoices):
+    FEW = 3
+
+
+@pytest.mark.parametrize("operate", [SENT, PRINTED], indirect=True)
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        (models.BooleanField, True, 1),
+        (models.FloatField, 2.5, 2.5),
+        (models.CharField, Size.SMALL, "50%'"),
+        (models.IntegerField, Count.FEW, 3),
+        (models.CharField, SafeString("50%'"), "50%'"),
+        (models.CharField, gettext_lazy("50%'"), "50%'"),
+        (models.DateField, date(2026, 1, 2), date(2026, 1, 2)),
+        (models.DurationField, timedelta(1, 2), 86_402_000_000),
+        (models.JSONField, ["50%'"], '["50%\'"]'),
+    ],
+)
+def test_default_that_is_no_plain_text(kind, value, expected, operate):
+    # It is written into the statement, in either way of adding it.
+    model = model_of("text", base_fields())
+    operate(("create_model", model))
+    insert("text", 1)
+    field = kind(
+        default=value, **({"max_length": 9} if kind is models.CharField else {})
+    )
+    field.contribute_to_class(model, "value")
+    operate(("add_field", model, field))
+    assert column("text", "value") == [expected]
+    nullable = altered(field, null=True)
+    operate(("alter_field", model, field, nullable))
+    insert("text", 2)
+    operate(("alter_field", model, nullable, field))
+    assert column("text", "value") == [expected] * 2
+
+
+@pytest.mark.parametrize("operate", [SENT, PRINTED], indirect=True)
+@pytest.mark.parametrize("value", [b"", b"50%'\\", b"\x00\xff"])
+def test_bytes(value, operate, check_constraints):
+    model = model_of("text", base_fields(data=models.BinaryField()))
+    operate(("create_model", model))
+    constraint = models.CheckConstraint(**{check: ~Q(data=value)}, name="text_data")
+    operate(("add_constraint", model, constraint))
+    insert("text", 1, data="x'61'")
+    if check_constraints:
+        with pytest.raises(DatabaseError, match="3819"):
+            insert("text", 2, data=f"x'{value.hex()}'")
 
 
 def test_sql_from_elsewhere_is_a_format():

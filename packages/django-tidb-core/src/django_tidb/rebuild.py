@@ -121,12 +121,15 @@ class _Tables:
         Yield the tables, of any database, that may have a foreign key to
         `target`, and the name that their definitions have for that.
         """
-        # Without referenced_table_schema: the known issue "foreign-key-database".
+        untold = KNOWN_ISSUES["foreign-key-database"].affects(
+            self.connection.tidb_version
+        )
         for database, name in self.fetch(
             "SELECT DISTINCT table_schema, table_name "
             "FROM information_schema.key_column_usage "
-            "WHERE LOWER(referenced_table_name) = LOWER(%s)",
-            [target.name],
+            "WHERE (%s OR LOWER(referenced_table_schema) = LOWER(%s)) "
+            "AND LOWER(referenced_table_name) = LOWER(%s)",
+            [untold, self.database, target.name],
         ):
             if not same(database, self.database):
                 yield TableName(name, database), replace(target, database=self.database)
@@ -311,7 +314,9 @@ def _check_checks(
 
 def _allowed(connection: Any, table: TableName) -> bool:
     allowed = connection.tidb_options.get("rebuild_tables", False)
-    return allowed is True or (bool(allowed) and table in map(TableName.of, allowed))
+    # As db_table has it, with its outer backticks or without.
+    forms = {table.sql, table.sql[1:-1]}
+    return allowed is True or (bool(allowed) and not forms.isdisjoint(allowed))
 
 
 @contextlib.contextmanager
