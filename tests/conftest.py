@@ -86,13 +86,18 @@ def check_constraints(tidb):
     if not found:
         yield False
         return
-    tidb.execute("SET GLOBAL tidb_enable_check_constraint = 1")
+
+    def switch(value):
+        tidb.execute("SET GLOBAL tidb_enable_check_constraint = %s", [value])
+        # What Django's connection remembers of it.
+        connection = connections["default"]
+        connection.__dict__.pop("tidb_variables", None)
+        connection.__dict__.pop("data_type_check_constraints", None)
+        connection.features.__dict__.pop("supports_table_check_constraints", None)
+
+    switch("ON")
     yield True
-    tidb.execute("SET GLOBAL tidb_enable_check_constraint = %s", [found[1]])
-    # What Django's connection remembers of it.
-    connection = connections["default"]
-    connection.__dict__.pop("tidb_variables", None)
-    connection.features.__dict__.pop("supports_table_check_constraints", None)
+    switch(found[1])
 
 
 @pytest.fixture

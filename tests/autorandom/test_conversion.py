@@ -442,3 +442,22 @@ def test_again_after_the_column_was_renamed(history):
         cursor.execute("ALTER TABLE autorandom_author RENAME COLUMN id TO the_id")
     h.alter(BigAutoRandomField(primary_key=True, db_column="the_id"))
     check(h, ann, bob)
+
+
+def test_table_whose_name_is_no_word(history):
+    from django_tidb_autorandom.operations import AlterRowIdOptions
+
+    project = history(
+        models.BigAutoField(primary_key=True), db_table="autorandom_author\n50% %s"
+    )
+    project.alter(RANDOM)
+    project.run(AlterRowIdOptions("Author", {"tidb_auto_id_cache": 200}))
+    definition = show_create_table(project["Author"])
+    assert "AUTO_RANDOM(5)" in definition
+    assert "AUTO_ID_CACHE=200" in definition
+    # A table that has to be rebuilt is announced in a comment.
+    field = BigAutoRandomField(primary_key=True, shard_bits=3)
+    for sql in project.alter(field, collect_sql=True):
+        assert not sql.startswith("--") or "\n" not in sql
+    project.alter(field)
+    assert "AUTO_RANDOM(3)" in show_create_table(project["Author"])

@@ -173,6 +173,12 @@ PROBES = {
     "check-constraint-tables": accepts(
         "SELECT table_name FROM information_schema.tidb_check_constraints"
     ),
+    "check-backtick": with_checks(
+        accepts("CREATE TABLE `t``` (id INT)", "ALTER TABLE `t``` ADD CHECK (id > 0)")
+    ),
+    "modify-backtick": accepts(
+        "CREATE TABLE t (`a``b` INT)", "ALTER TABLE t MODIFY `a``b` INT NOT NULL"
+    ),
     "alter-several": accepts(TABLE, "ALTER TABLE t ADD COLUMN a INT, ADD COLUMN b INT"),
     "drop-indexed-column": accepts(TABLE, "ALTER TABLE t DROP COLUMN s"),
     "add-column-unique": accepts(TABLE, "ALTER TABLE t ADD COLUMN a INT UNIQUE"),

@@ -483,6 +483,30 @@ def test_add_field_with_db_default_to_rows(create, null):
 @pytest.mark.works("vector")
 @pytest.mark.django_db(transaction=True)
 @isolate_apps("tests.vector")
+def test_alter_dimensions_where_names_have_percent_signs(create):
+    class Model(models.Model):
+        embedding = VectorField(dimensions=3, null=True, db_column="%s")
+
+        class Meta:
+            app_label = "vector"
+            db_table = "vector 50%"
+
+    create(Model)
+    with connections["default"].cursor() as cursor:
+        cursor.execute("INSERT INTO `vector 50%` (`%s`) VALUES ('[1,2,3]')")
+    new = VectorField(dimensions=4, null=True, db_column="%s")
+    new.set_attributes_from_name("embedding")
+    new.model = Model
+    with (
+        pytest.raises(DataError, match="1 row has 3"),
+        connections["default"].schema_editor() as editor,
+    ):
+        editor.alter_field(Model, Model._meta.get_field("embedding"), new)
+
+
+@pytest.mark.works("vector")
+@pytest.mark.django_db(transaction=True)
+@isolate_apps("tests.vector")
 def test_alter_dimensions(create, django_assert_num_queries):
     class Model(models.Model):
         embedding = VectorField(dimensions=3, null=True)

@@ -29,12 +29,17 @@ __all__ = [
     "DropDefault",
     "DropKey",
     "DropPrimaryKey",
+    "DuplicateColumnError",
     "ModifyColumn",
     "RenameColumn",
     "RenameIndex",
     "SetDefault",
     "SetTableOption",
 ]
+
+
+class DuplicateColumnError(ValueError):
+    """A change would add a column that the table has."""
 
 
 class Change(ABC):
@@ -91,7 +96,8 @@ class AddColumn(Change):
 
     def apply(self, definition: TableDefinition) -> TableDefinition:
         if definition.column(self.column.name):
-            raise _refusal(definition, f"has a column {self.column.name!r} already")
+            problem = f"has a column {self.column.name!r} already"
+            raise DuplicateColumnError(str(_refusal(definition, problem)))
         return definition.with_column(self.column)
 
     def is_done(self, definition: TableDefinition) -> bool:

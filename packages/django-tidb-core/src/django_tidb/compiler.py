@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import django
 from django.core.exceptions import FieldError
 from django.db import NotSupportedError
 from django.db.backends.mysql import compiler as mysql
@@ -22,6 +23,7 @@ from django.db.models.sql.where import WhereNode
 
 from .defaults import has_db_default, is_left_out
 from .known_issues import KNOWN_ISSUES
+from .names import in_format
 from .plugins import get_plugins, loading_fixtures
 
 # Django has it from 5.2.
@@ -42,6 +44,20 @@ class AsTiDBMixin:
         )
         sql, params = as_sql(self, self.connection)
         return sql, params
+
+    # What a compiler returns is sent with parameters, or formatted with them:
+    # for a percent sign in a name it needs two. Django 6.1 renamed the method.
+    if django.VERSION >= (6, 1):
+
+        def quote_name(self, name: str) -> str:
+            quoted: str = super().quote_name(name)  # type: ignore[misc]
+            return in_format(quoted)
+
+    else:
+
+        def quote_name_unless_alias(self, name: str) -> str:
+            quoted: str = super().quote_name_unless_alias(name)  # type: ignore[misc]
+            return in_format(quoted)
 
 
 class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
@@ -235,7 +251,8 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
         for column in outer:
             column_sql, _ = self.compile(column)
             column_name = column.target.column
-            table = column_sql.removesuffix(self.connection.ops.quote_name(column_name))
+            quoted = in_format(self.connection.ops.quote_name(column_name))
+            table = column_sql.removesuffix(quoted)
             for index, (expression, (sql, params), alias) in enumerate(self.select):
                 if (
                     alias

@@ -14,7 +14,7 @@ from django.db.models.signals import post_migrate, pre_migrate
 
 from .definition import TableDefinition
 from .introspection import read_definition
-from .names import TableName, quote
+from .names import TableName, in_format, quote
 from .pending import Creation
 from .plugins import get_plugins
 from .rebuild import batches, copying
@@ -230,14 +230,15 @@ class _Database:
             "WHERE table_schema = %s AND table_name = %s ORDER BY ordinal_position",
             [source.name, table],
         ):
-            columns += [] if generated else [quote(column)]
+            columns += [] if generated else [in_format(quote(column))]
             key += [column] if in_key else []
         names = ", ".join(columns)
-        rows = source.full_name(table)
+        rows, target = (
+            in_format(database.full_name(table)) for database in (source, self)
+        )
         for where, params in batches(source.fetch, rows, key or ["_tidb_rowid"]):
             with self.connection.cursor() as cursor:
                 cursor.execute(
-                    f"INSERT INTO {self.full_name(table)} ({names}) "
-                    f"SELECT {names} FROM {rows}{where}",
-                    params or None,
+                    f"INSERT INTO {target} ({names}) SELECT {names} FROM {rows}{where}",
+                    params,
                 )

@@ -10,6 +10,7 @@ import copy
 import functools
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 from django.db import NotSupportedError
@@ -23,6 +24,7 @@ from .plugins import get_plugins
 __all__ = [
     "compiled_default",
     "default_sql",
+    "finished",
     "has_db_default",
     "is_left_out",
     "without_db_default",
@@ -77,6 +79,18 @@ def compiled_default(field: Field, connection: Any) -> tuple[str, Any]:
     return compiler.compile(field._db_default_expression)
 
 
+def finished(sql: str, params: Any, quote: Callable[[Any], str]) -> str:
+    """
+    Return the SQL of an expression with its parameters in it, as `quote` writes
+    them. Two percent signs stand for one, as in every expression; where there
+    are no parameters, a single one is taken too, as Django's MySQL backend does
+    in CREATE TABLE.
+    """
+    if params:
+        return sql % tuple(map(quote, params))
+    return sql.replace("%%", "%")
+
+
 def default_sql(field: Field, connection: Any) -> tuple[str, list[Any]]:
     """
     Return what follows DEFAULT for the ``db_default`` of `field`, and its
@@ -110,7 +124,7 @@ def default_sql(field: Field, connection: Any) -> tuple[str, list[Any]]:
                     return f"({made[0]})", made[1]
         elif kind not in _TEXTS:
             return "%s", [value]
-    written = sql % tuple(map(repr, params))
+    written = finished(sql, params, repr)
     raise NotSupportedError(
         f"The db_default of {field} is {written}, which TiDB {version} cannot have as "
         f"DEFAULT of a {kind}. It may be a constant (not for text and binary fields) "
@@ -142,7 +156,10 @@ def _constant(sql: str, params: Any, kind: str, connection: Any) -> Any:
         # PI() alone comes with six decimals.
         sql = f"({sql}) + 0e0"
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {sql}", params or None)
+        if params:
+            cursor.execute(f"SELECT {sql}", params)
+        else:
+            cursor.execute(f"SELECT {finished(sql, (), repr)}")
         return cursor.fetchone()[0]
 
 

@@ -118,6 +118,12 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
     # be one.
     # https://docs.pingcap.com/tidb/stable/data-type-default-values
     supports_expression_defaults = True
+
+    # DDL is sent as finished SQL: as a format string with parameters it could
+    # have no percent signs in names and comments.
+    # https://docs.djangoproject.com/en/stable/ref/schema-editor/#execute
+    requires_literal_defaults = True
+
     supports_expression_indexes = works("expression-index")
     supports_index_column_ordering = works("descending-index")
 

@@ -17,6 +17,7 @@ from .definition import Key, TableDefinition
 from .known_issues import KNOWN_ISSUES
 from .names import TableName
 from .plugins import get_plugins
+from .tokens import Reader
 
 __all__ = ["DatabaseIntrospection", "FieldInfo", "read_definition"]
 
@@ -62,7 +63,35 @@ class FieldType(str):
         return f"{self!s}{other}{arguments if other == '(' else ''}"
 
 
+class _CursorOn:
+    """
+    A cursor for questions about one table, which may be in another database:
+    Django's own questions are about the current one.
+    """
+
+    def __init__(self, cursor: Any, table_name: str) -> None:
+        self._cursor = cursor
+        self._given = table_name
+        self._table = TableName.of(table_name)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+    def execute(self, sql: str, params: Any = None) -> Any:
+        if params is not None:
+            params = [self._table.name if p == self._given else p for p in params]
+        if database := self._table.database:
+            # A constant for the server, and nothing that would need an escape.
+            name = f"CONVERT(x'{database.encode().hex()}' USING utf8mb4)"
+            sql = sql.replace("DATABASE()", name)
+        return self._cursor.execute(sql, params)
+
+
 class DatabaseIntrospection(MySQLDatabaseIntrospection):
+    def identifier_converter(self, name: str) -> str:
+        # As Django quotes names, two backticks stand for one.
+        return name.replace("``", "`")
+
     @property
     def sql_table_name(self) -> str:
         """
@@ -80,6 +109,7 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
         return super().get_field_type(data_type, description)
 
     def get_table_description(self, cursor: Any, table_name: str) -> list[Any]:
+        cursor = _CursorOn(cursor, table_name)
         fields = super().get_table_description(cursor, table_name)
         cursor.execute(
             "SELECT c.column_name, c.column_type, IFNULL(s.seq_in_index, 0), "
@@ -97,6 +127,7 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
         return [FieldInfo(*field, *more[field.name]) for field in fields]
 
     def get_constraints(self, cursor: Any, table_name: str) -> dict[str, Any]:
+        cursor = _CursorOn(cursor, table_name)
         constraints = super().get_constraints(cursor, table_name)
         for constraint in constraints.values():
             # SHOW INDEX has this text where MySQL has a null: for what is an
@@ -114,6 +145,7 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
         return constraints
 
     def get_relations(self, cursor: Any, table_name: str) -> dict[str, Any]:
+        cursor = _CursorOn(cursor, table_name)
         relations: dict[str, Any] = super().get_relations(cursor, table_name)
         if relations:
             for key in self._foreign_keys_elsewhere(table_name):
@@ -148,7 +180,7 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
         columns = {name for (name,) in cursor.fetchall()}
         return {
             name: {
-                "columns": list(self._parse_constraint_columns(clause, columns)),
+                "columns": self._parse_constraint_columns(clause, columns),
                 "primary_key": False,
                 "unique": False,
                 "foreign_key": None,
@@ -157,6 +189,14 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
             }
             for name, clause in clauses
         }
+
+    def _parse_constraint_columns(
+        self, check_clause: str, columns: Iterable[str]
+    ) -> list[str]:
+        # Django's method knows no names with quotation marks and the like. The
+        # server writes every name in backticks.
+        names = (t.name for t in Reader(check_clause) if t.kind == "name")
+        return [name for name in dict.fromkeys(names) if name in columns]
 
     def _check_clauses(self, cursor: Any, table_name: str) -> list[tuple[str, str]]:
         # Django's query reads table_constraints, which lacks them on TiDB.
@@ -176,14 +216,27 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
         return [(key.name, f"({key.parts[0]})") for key in checks]
 
     def existing(self, names: Iterable[str]) -> set[str]:
-        """Return the names, in small letters, of those tables that exist."""
-        with self.connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT LOWER(table_name) FROM information_schema.tables "
-                f"WHERE table_schema = DATABASE() AND {self.sql_table_name} IN %s",
-                [[name.lower() for name in names]],
-            )
-            return {name for (name,) in cursor.fetchall()}
+        """
+        Return the names, in small letters, of those tables that exist. They are
+        as ``db_table`` gives them.
+        """
+        databases: dict[str, dict[str, list[str]]] = {}
+        for given in names:
+            name = TableName.of(given)
+            tables = databases.setdefault(name.database, {})
+            tables.setdefault(name.name.lower(), []).append(given.lower())
+        found: set[str] = set()
+        for database, tables in databases.items():
+            with self.connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT LOWER(table_name) FROM information_schema.tables "
+                    f"WHERE table_schema = {'%s' if database else 'DATABASE()'} "
+                    f"AND {self.sql_table_name} IN %s",
+                    [*filter(None, [database]), list(tables)],
+                )
+                for (table,) in cursor.fetchall():
+                    found.update(tables[table])
+        return found
 
     def django_table_names(
         self, only_existing: bool = False, include_views: bool = True

@@ -231,6 +231,23 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
         fixed=(8, 4),
     ),
     KnownIssue(
+        "check-backtick",
+        "ADD CHECK fails with error 1064 if there is a backtick in the name of the "
+        "table.",
+        f"{_DOCS}/constraints#check",
+        "CREATE TABLE is not concerned. Such a table with a CHECK is not rebuilt: "
+        "NotSupportedError.",
+        since=(7, 2),
+    ),
+    KnownIssue(
+        "modify-backtick",
+        "MODIFY to NOT NULL fails with error 1064 if there is a backtick in the name "
+        "of the column or the table.",
+        f"{_ISSUES}/70285",
+        "The migration fails, and the table is as it was.",
+        since=(8, 5, 4),
+    ),
+    KnownIssue(
         "alter-several",
         "An ALTER TABLE with several changes is refused with error 8200.",
         f"{_DOCS}/sql-statement-alter-table",

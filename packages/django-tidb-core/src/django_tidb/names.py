@@ -12,15 +12,32 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["TableName", "quote"]
+__all__ = ["TableName", "escaped", "in_format", "quote"]
 
 _NAME = r"`((?:[^`]|``)+)`"
+_QUOTED = re.compile(_NAME)
 _TABLE = re.compile(rf"(?:{_NAME}\.)?{_NAME}")
 
 
 def quote(name: str) -> str:
     """Return a name in backticks."""
-    return f"`{name.replace('`', '``')}`"
+    return f"`{escaped(name)}`"
+
+
+def escaped(name: str) -> str:
+    """
+    Return a name as ``quote_name()`` of Django's MySQL backend takes it: that
+    adds the outer backticks only.
+    """
+    return name.replace("`", "``")
+
+
+def in_format(sql: str) -> str:
+    """
+    Return SQL as it is sent with parameters: the percent signs in its quoted
+    names are doubled, and the others stay.
+    """
+    return _QUOTED.sub(lambda match: match[0].replace("%", "%%"), sql)
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from django.db import DatabaseError, NotSupportedError, transaction
+from django.db import (
+    DatabaseError,
+    NotSupportedError,
+    OperationalError,
+    transaction,
+)
 from django.db.backends.utils import truncate_name
+from django.utils.functional import cached_property
 
 from .alteration import Alteration
 from .changes import (
@@ -45,12 +51,15 @@ from .changes import (
     DropColumn,
     DropKey,
     DropPrimaryKey,
+    DuplicateColumnError,
     ModifyColumn,
     SetTableOption,
 )
 from .definition import KeyKind, TableDefinition
+from .elements import same
 from .introspection import read_definition
-from .names import TableName, quote
+from .known_issues import KNOWN_ISSUES
+from .names import TableName, in_format, quote
 from .plugins import get_plugins
 
 __all__ = ["batches", "copying", "interrupted", "rebuild", "recover"]
@@ -60,12 +69,13 @@ __all__ = ["batches", "copying", "interrupted", "rebuild", "recover"]
 BATCH = 20_000
 
 
-def _aside(table: str) -> tuple[str, str]:
+def _aside(table: TableName) -> tuple[TableName, TableName]:
     """Return the names that the new and the old table have meanwhile."""
-    return (
-        truncate_name(f"{table}__rebuild_new", 64),
-        truncate_name(f"{table}__rebuild_old", 64),
+    new, old = (
+        replace(table, name=truncate_name(f"{table.name}__rebuild_{which}", 64))
+        for which in ("new", "old")
     )
+    return new, old
 
 
 _CONSTRAINT = "__rebuild"
@@ -79,11 +89,16 @@ def _interim(name: str) -> str:
 class _Tables:
     """The statements of a rebuild, for one schema editor."""
 
-    def __init__(self, editor: Any, table: str) -> None:
+    def __init__(self, editor: Any, table: TableName) -> None:
         self.editor = editor
         self.connection = editor.connection
         self.table = table
         self.new, self.old = _aside(table)
+
+    @cached_property
+    def database(self) -> str:
+        """The name of the tables' database, which may be the current one."""
+        return self.table.database or str(self.fetch("SELECT DATABASE()")[0][0])
 
     def run(self, sql: str) -> None:
         self.editor.execute(sql, None)
@@ -93,63 +108,66 @@ class _Tables:
             cursor.execute(sql, params)
             return list(cursor.fetchall())
 
-    def existing(self) -> set[str]:
+    def existing(self) -> set[TableName]:
         """Return which of the three tables exist."""
         names = (self.table, self.new, self.old)
-        found = self.connection.introspection.existing(names)
-        return {name for name in names if name.lower() in found}
+        found = self.connection.introspection.existing(name.sql for name in names)
+        return {name for name in names if name.sql.lower() in found}
 
-    def definition(self, table: str) -> TableDefinition:
+    def definition(self, table: TableName) -> TableDefinition:
         return read_definition(self.connection, table)
 
-    def referring(self, target: str) -> list[str]:
-        """Return the tables that have a foreign key to `target`."""
-        return [
-            name
-            for (name,) in self.fetch(
-                "SELECT DISTINCT table_name FROM information_schema.key_column_usage "
-                "WHERE table_schema = DATABASE() AND "
-                "referenced_table_schema = DATABASE() AND "
-                "LOWER(referenced_table_name) = LOWER(%s)",
-                [target],
-            )
-        ]
+    def referring(self, target: TableName) -> Iterator[tuple[TableName, TableName]]:
+        """
+        Yield the tables, of any database, that may have a foreign key to
+        `target`, and the name that their definitions have for that.
+        """
+        untold = KNOWN_ISSUES["foreign-key-database"].affects(
+            self.connection.tidb_version
+        )
+        for database, name in self.fetch(
+            "SELECT DISTINCT table_schema, table_name "
+            "FROM information_schema.key_column_usage "
+            "WHERE (%s OR LOWER(referenced_table_schema) = LOWER(%s)) "
+            "AND LOWER(referenced_table_name) = LOWER(%s)",
+            [untold, self.database, target.name],
+        ):
+            if not same(database, self.database):
+                yield TableName(name, database), replace(target, database=self.database)
+            elif not same(name, self.old.name):
+                yield replace(self.table, name=name), TableName(target.name)
 
-    def rename(self, table: str, to: str) -> None:
-        self.run(f"RENAME TABLE {quote(table)} TO {quote(to)}")
+    def rename(self, table: TableName, to: TableName) -> None:
+        self.run(f"RENAME TABLE {table.sql} TO {to.sql}")
 
-    def drop(self, table: str) -> None:
-        self.run(f"DROP TABLE {quote(table)}")
+    def drop(self, table: TableName) -> None:
+        self.run(f"DROP TABLE {table.sql}")
 
-    def alter(self, table: str, change: Change) -> None:
-        self.run(Alteration(TableName(table), (change,)).sql)
+    def alter(self, table: TableName, change: Change) -> None:
+        self.run(Alteration(table, (change,)).sql)
 
     # -- Foreign keys: one with an interim name stands in for each while it is
     # -- dropped and made again, so that no row goes unchecked.
 
     def point_at_new(self) -> None:
-        for child in self.referring(self.old):
-            if child == self.old:
-                continue
-            for key in self.definition(child).foreign_keys(TableName(self.old)):
-                interim = key.renamed(_interim(key.name)).pointed_at(
-                    TableName(self.new)
-                )
+        for child, old in self.referring(self.old):
+            new = replace(old, name=self.new.name)
+            for key in self.definition(child).foreign_keys(old):
+                interim = key.renamed(_interim(key.name)).pointed_at(new)
                 self.alter(child, AddKey(interim))
                 self.alter(child, DropKey(key.kind, key.name))
 
-    def settle(self, target: str, to: str) -> None:
+    def settle(self, target: TableName, to: TableName) -> None:
         """Give interim foreign keys to `target` their names, pointing `to`."""
-        for child in self.referring(target):
-            if child == self.old:
-                continue
+        for child, found in self.referring(target):
+            final_target = replace(found, name=to.name)
             definition = self.definition(child)
-            for interim in definition.foreign_keys(TableName(target)):
+            for interim in definition.foreign_keys(found):
                 name = interim.name.removesuffix(_CONSTRAINT)
                 if name == interim.name:
                     continue
                 if definition.key(KeyKind.FOREIGN_KEY, name) is None:
-                    final = interim.renamed(name).pointed_at(TableName(to))
+                    final = interim.renamed(name).pointed_at(final_target)
                     # The rows have been checked already.
                     with self.connection.session_variables(foreign_key_checks=0):
                         self.alter(child, AddKey(final))
@@ -186,25 +204,27 @@ class _Tables:
         self.drop(self.old)
 
 
-def interrupted(editor: Any, table: str) -> bool:
+def interrupted(editor: Any, table: TableName) -> bool:
     """Return whether :func:`recover` has something to do for `table`."""
     return _Tables(editor, table).existing() != {table}
 
 
-def recover(editor: Any, table: str) -> bool:
+def recover(editor: Any, table: TableName) -> TableDefinition | None:
     """
     Clean up after a rebuild of `table` that was interrupted, by a lost
     connection or a killed process: go back if the new table had not yet taken
-    the place of the old one, else finish. Return whether it was finished.
+    the place of the old one, else finish. Return the definition that the table
+    had before a rebuild that is finished now.
     """
     tables = _Tables(editor, table)
     existing = tables.existing()
     if existing >= {table, tables.old}:
+        before = tables.definition(tables.old)
         tables.finish()
-        return True
+        return before
     if existing & {tables.new, tables.old}:
         tables.go_back()
-    return False
+    return None
 
 
 def rebuild(editor: Any, alteration: Alteration, reason: str) -> None:
@@ -213,30 +233,35 @@ def rebuild(editor: Any, alteration: Alteration, reason: str) -> None:
 
     Raises ``NotSupportedError`` if the table has rows and OPTIONS do not allow
     its rebuild, and if its rows changed meanwhile: nothing has happened then.
-    Raises ValueError if a table is not rebuilt for one of the changes.
+    Raises ``OperationalError`` 1060, as the server does where it can add a
+    column, if the table has that already, and ValueError if a table is not
+    rebuilt for one of the changes.
     """
     for change in alteration.changes:
         if not _is_rebuilt_for(change):
             raise ValueError(f"No table is rebuilt for {change.clause}")
-    if alteration.table.database:
-        raise ValueError(f"No table of another database is rebuilt: {alteration.sql}")
-    table = alteration.table.name
+    table = alteration.table
+    # As db_table has it.
+    db_table = table.sql[1:-1]
     tables = _Tables(editor, table)
-    old = tables.definition(table)
-    new = alteration.apply(old)
+    try:
+        new = alteration.apply(tables.definition(table))
+    except DuplicateColumnError as error:
+        raise OperationalError(1060, str(error)) from None
+    _check_checks(editor.connection, alteration, new)
     about = f"TiDB refuses {alteration.sql}: {reason.rstrip('.')}."
-    if tables.fetch(f"SELECT 1 FROM {quote(table)} LIMIT 1") and not _allowed(
+    if tables.fetch(f"SELECT 1 FROM {table.sql} LIMIT 1") and not _allowed(
         editor.connection, table
     ):
         alias = editor.connection.alias
         raise NotSupportedError(
             f"{about} The table has to be rebuilt, and it has rows. Stop what writes "
-            f"to it, make a backup, add {table!r} to "
+            f"to it, make a backup, add {db_table!r} to "
             f"DATABASES[{alias!r}]['OPTIONS']['rebuild_tables'] and run this again."
         )
     with contextlib.ExitStack() as stack:
         for plugin in get_plugins():
-            stack.enter_context(plugin.rebuilding(editor, table))
+            stack.enter_context(plugin.rebuilding(editor, db_table))
         # A plugin may have altered the table.
         old = tables.definition(table)
         new = alteration.apply(old)
@@ -249,7 +274,7 @@ def rebuild(editor: Any, alteration: Alteration, reason: str) -> None:
             if (
                 copied != _checksum(tables, tables.old, old)
                 or copied[0]
-                != (tables.fetch(f"SELECT COUNT(*) FROM {quote(tables.new)}")[0][0])
+                != (tables.fetch(f"SELECT COUNT(*) FROM {tables.new.sql}")[0][0])
             ):
                 raise NotSupportedError(
                     f"{about} The table was to be rebuilt, but its rows changed while "
@@ -274,9 +299,25 @@ def _is_rebuilt_for(change: Change) -> bool:
     )
 
 
-def _allowed(connection: Any, table: str) -> bool:
+def _check_checks(
+    connection: Any, alteration: Alteration, new: TableDefinition
+) -> None:
+    """Raise ``NotSupportedError`` if the CHECK constraints cannot be added again."""
+    version = connection.tidb_version
+    name = alteration.table.name
+    if "`" in name and new.checks and KNOWN_ISSUES["check-backtick"].affects(version):
+        raise NotSupportedError(
+            f"The table {name!r} cannot be rebuilt for {alteration.clauses}: while "
+            f"there is a backtick in its name, TiDB {version} cannot add its CHECK "
+            "constraints. Rename the table first."
+        )
+
+
+def _allowed(connection: Any, table: TableName) -> bool:
     allowed = connection.tidb_options.get("rebuild_tables", False)
-    return allowed is True or (bool(allowed) and table in allowed)
+    # As db_table has it, with its outer backticks or without.
+    forms = {table.sql, table.sql[1:-1]}
+    return allowed is True or (bool(allowed) and not forms.isdisjoint(allowed))
 
 
 @contextlib.contextmanager
@@ -310,20 +351,24 @@ def _create(tables: _Tables, old: TableDefinition, new: TableDefinition) -> None
         found = created.column(column.name)
         if found and new.column(column.name) == column != found:
             raise NotSupportedError(
-                f"The table {tables.table!r} cannot be rebuilt: its column "
+                f"The table {tables.table.name!r} cannot be rebuilt: its column "
                 f"{column.sql} would become {found.sql}."
             )
     for (replicas,) in tables.fetch(
         "SELECT replica_count FROM information_schema.tiflash_replica "
-        "WHERE table_schema = DATABASE() AND LOWER(table_name) = LOWER(%s)",
-        [tables.table],
+        "WHERE LOWER(table_schema) = LOWER(%s) AND LOWER(table_name) = LOWER(%s)",
+        [tables.database, tables.table.name],
     ):
-        tables.run(f"ALTER TABLE {quote(tables.new)} SET TIFLASH REPLICA {replicas:d}")
+        tables.run(f"ALTER TABLE {tables.new.sql} SET TIFLASH REPLICA {replicas:d}")
+
+
+def _column(name: str) -> str:
+    return in_format(quote(name))
 
 
 def _checksum(
     tables: _Tables,
-    table: str,
+    table: TableName,
     definition: TableDefinition,
     where: str = "",
     params: Iterable[Any] = (),
@@ -333,13 +378,13 @@ def _checksum(
     key = definition.clustered_key or ["_tidb_rowid"]
     texts = ", ".join(
         f"IFNULL(HEX(CAST({name} AS BINARY)), '-')"
-        for name in map(quote, dict.fromkeys((*key, *columns)))
+        for name in map(_column, dict.fromkeys((*key, *columns)))
     )
     ((count, digest),) = tables.fetch(
         "SELECT COUNT(*), BIT_XOR(CAST(CONV(LEFT(MD5("
         f"CONCAT_WS(',', {texts})), 16), 16, 10) AS UNSIGNED)) "
-        f"FROM {quote(table)}{where}",
-        list(params) or None,
+        f"FROM {in_format(table.sql)}{where}",
+        list(params),
     )
     return int(count), int(digest or 0)
 
@@ -348,8 +393,9 @@ def _copy(
     tables: _Tables, old: TableDefinition, new: TableDefinition
 ) -> tuple[int, int]:
     """Copy all rows, and return the checksum of what has been copied."""
-    table = quote(tables.table)
-    columns = ", ".join(map(quote, sorted(old.stored_columns() & new.stored_columns())))
+    table, target = (in_format(name.sql) for name in (tables.table, tables.new))
+    kept = sorted(old.stored_columns() & new.stored_columns())
+    columns = ", ".join(map(_column, kept))
     count = digest = 0
     key = old.clustered_key or ["_tidb_rowid"]
     for where, params in batches(tables.fetch, table, key):
@@ -358,9 +404,9 @@ def _copy(
             if rows and columns:
                 with tables.connection.cursor() as cursor:
                     cursor.execute(
-                        f"INSERT INTO {quote(tables.new)} ({columns}) "
+                        f"INSERT INTO {target} ({columns}) "
                         f"SELECT {columns} FROM {table}{where}",
-                        params or None,
+                        params,
                     )
         count, digest = count + rows, digest ^ part
     return count, digest
@@ -371,10 +417,11 @@ def batches(
 ) -> Iterator[tuple[str, list[Any]]]:
     """
     Yield conditions, with their parameters, that each hold for some of the rows
-    of a table, whose name is quoted; `key` names the columns that tell its rows
-    apart, and `fetch` returns the rows that a statement finds.
+    of a table, whose name is as :func:`in_format` returns it; `key` names the
+    columns that tell its rows apart, and `fetch` returns the rows that a
+    statement finds.
     """
-    key = list(map(quote, key))
+    key = list(map(_column, key))
     names, values = ", ".join(key), ", ".join(["%s"] * len(key))
     after = ""
     last: list[Any] = []
@@ -382,7 +429,7 @@ def batches(
         found = fetch(
             f"SELECT {names} FROM {table}{after} ORDER BY {names} "
             f"LIMIT 1 OFFSET {BATCH - 1}",
-            last or None,
+            last,
         )
         if not found:
             yield after, last

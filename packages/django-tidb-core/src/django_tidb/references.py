@@ -13,6 +13,9 @@ from typing import Any
 from django.db import OperationalError
 from django.db.models import Field, Model
 
+from .known_issues import KNOWN_ISSUES
+from .names import TableName
+
 __all__ = ["ForwardReferences", "targets"]
 
 
@@ -88,17 +91,29 @@ class ForwardReferences:
         if not (missing := self.missing(awaited)):
             return
         # The tables that referred to them may be gone by now, or refer to others.
-        with self.connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT table_name, referenced_table_name "
-                "FROM information_schema.key_column_usage "
-                "WHERE table_schema = DATABASE() "
-                "AND LOWER(referenced_table_name) IN %s",
-                [[name.lower() for name in missing]],
-            )
-            for table, name in cursor.fetchall():
+        for name in missing:
+            for table in self._referring(TableName.of(name)):
                 raise OperationalError(
                     f"The table {table!r} has a foreign key to the table {name!r}, "
                     "which does not exist. Create that too, or give the field "
                     "db_constraint=False."
                 )
+
+    def _referring(self, target: TableName) -> list[str]:
+        """
+        Return the tables that have a foreign key to `target`, of its database
+        and the current one.
+        """
+        untold = KNOWN_ISSUES["foreign-key-database"].affects(
+            self.connection.tidb_version
+        )
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT table_name FROM information_schema.key_column_usage "
+                "WHERE table_schema IN (DATABASE(), %s) "
+                "AND (%s OR referenced_table_schema = "
+                "IFNULL(NULLIF(%s, ''), DATABASE())) "
+                "AND LOWER(referenced_table_name) = LOWER(%s)",
+                [target.database, untold, target.database, target.name],
+            )
+            return [table for (table,) in cursor.fetchall()]

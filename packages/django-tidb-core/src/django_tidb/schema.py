@@ -9,21 +9,27 @@ from typing import Any
 from django.db import NotSupportedError
 from django.db.backends.base.schema import _related_non_m2m_objects
 from django.db.backends.ddl_references import Statement
+from django.db.backends.mysql.schema import (
+    DatabaseSchemaEditor as MySQLDatabaseSchemaEditor,
+)
 from django.db.models import NOT_PROVIDED, Field, Model
 
 from .defaults import (
     compiled_default,
     default_sql,
+    finished,
     has_db_default,
     without_db_default,
 )
 from .definition import KeyKind
+from .elements import all_same
 from .introspection import read_definition
 from .known_issues import KNOWN_ISSUES
+from .names import TableName, escaped
 from .pending import Creation
 from .plugins import get_plugins
 from .references import targets
-from .sending import NO_PARAMS, SendingSchemaEditor
+from .sending import SendingSchemaEditor
 from .statements import IndexStatement
 
 
@@ -51,9 +57,7 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         Create the tables of a model, each with its indexes, constraints and
         foreign keys in one statement.
         """
-        with self._literal_sql():
-            creation = self._creation(model)
-        self._create(creation)
+        self._create(self._creation(model))
         for field in model._meta.local_many_to_many:
             if field.remote_field.through._meta.auto_created:
                 self.create_model(field.remote_field.through)
@@ -73,13 +77,11 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         outer, self.deferred_sql = self.deferred_sql, []
         self._model = model
         try:
-            sql, params = super().table_sql(model)
+            sql, _ = super().table_sql(model)
             statements = [*self.deferred_sql, *self._model_indexes_sql(model)]
         finally:
             self.deferred_sql = outer
             self._model = None
-        if params:
-            sql %= tuple(map(self.quote_value, params))
         creation = Creation(
             self.quote_name(model._meta.db_table),
             [sql.removesuffix(")")],
@@ -132,27 +134,25 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
                     plugin.check_foreign_key(field, self)
 
     def delete_model(self, model: type[Model]) -> None:
-        super().delete_model(model)
+        with self._literal_sql():
+            super().delete_model(model)
         self.references.set_existing(model._meta.db_table, False)
 
     def alter_db_table(
         self, model: type[Model], old_db_table: str, new_db_table: str
     ) -> None:
-        super().alter_db_table(model, old_db_table, new_db_table)
+        with self._literal_sql():
+            super().alter_db_table(model, old_db_table, new_db_table)
         self.references.set_existing(old_db_table, False)
         self.references.set_existing(new_db_table, True)
 
     def alter_db_table_comment(
         self, model: type[Model], old_db_table_comment: str, new_db_table_comment: str
     ) -> None:
-        # With parameters, though there are none, percent signs would be wrong.
         with self._literal_sql():
-            comment = self.quote_value(new_db_table_comment or "")
-        table = self.quote_name(model._meta.db_table)
-        self.execute(
-            self.sql_alter_table_comment % {"table": table, "comment": comment},
-            None,
-        )
+            super().alter_db_table_comment(
+                model, old_db_table_comment, new_db_table_comment
+            )
 
     # -- What a column is
 
@@ -192,17 +192,24 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
 
     def db_default_sql(self, field: Field) -> tuple[str, list[Any]]:
         """
-        Return what follows DEFAULT, and its parameters.
+        Return what follows DEFAULT, with its values in it, and no parameters.
 
         Raises ``NotSupportedError`` if TiDB cannot have it, unless OPTIONS say
         to drop it.
         """
         try:
-            return self._default_sql(field)
+            sql, params = self._default_sql(field)
         except NotSupportedError:
             if not self.connection.tidb_options.get("drop_unsupported_db_defaults"):
                 raise
-            return compiled_default(field, self.connection)
+            sql, params = compiled_default(field, self.connection)
+        return finished(sql, params, self.quote_value), []
+
+    def _column_generated_sql(self, field: Any) -> tuple[str, tuple[()]]:
+        sql, params = field.generated_sql(self.connection)
+        expression = finished(sql, params, self.quote_value)
+        kind = "STORED" if field.db_persist else "VIRTUAL"
+        return f"GENERATED ALWAYS AS ({expression}) {kind}", ()
 
     def _default_sql(self, field: Field) -> tuple[str, list[Any]]:
         # The server computes a constant, and reads no table for it.
@@ -232,19 +239,13 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         field = copy.copy(field)
         field.null = null
         db_params = field.db_parameters(self.connection)
-        params: list[Any] = []
         definition = " ".join(
             sql
             for sql in self._iter_column_sql(
-                db_params["type"], params, model, field, db_params, False
+                db_params["type"], [], model, field, db_params, False
             )
             if not sql.startswith(("UNIQUE", "PRIMARY KEY"))
         )
-        if params:
-            definition %= tuple(map(self.quote_value, params))
-        if NO_PARAMS is None:
-            # Django sends it with parameters, of which there are none.
-            definition = definition.replace("%", "%%")
         return f"MODIFY {self.quote_name(field.column)} {definition}", ()
 
     # -- Adding, removing and altering columns
@@ -272,7 +273,7 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
             if check := field.db_parameters(self.connection)["check"]:
                 statements += self._checks_of_added(model, field, check)
             for statement in statements:
-                self.execute(statement, NO_PARAMS)
+                self.execute(statement)
 
     def add_nullable_field(self, model: type[Model], field: Field) -> None:
         """
@@ -287,10 +288,10 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         super().add_field(model, nullable)
         table, column = map(self.quote_name, (model._meta.db_table, field.column))
         if has_db_default(field):
-            default, params = self.db_default_sql(field)
-            self.execute(f"UPDATE {table} SET {column} = {default}", params)
+            default, _ = self.db_default_sql(field)
+            self.execute(f"UPDATE {table} SET {column} = {default}", None)
         modify, _ = self._modify_sql(model, field, field.null)
-        self.execute(f"ALTER TABLE {table} {modify}", NO_PARAMS)
+        self.execute(f"ALTER TABLE {table} {modify}", None)
 
     def _checks_of_added(
         self, model: type[Model], field: Field, check: str
@@ -318,7 +319,8 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
                 model, [field.column], index=True, primary_key=False
             ):
                 self.execute(self._delete_index_sql(model, name))
-        super().remove_field(model, field)
+        with self._literal_sql():
+            super().remove_field(model, field)
 
     def alter_field(
         self,
@@ -328,7 +330,9 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         strict: bool = False,
     ) -> None:
         for plugin in get_plugins():
-            if plugin.alter_field(self, model, old_field, new_field):
+            with self._literal_sql():
+                altered = plugin.alter_field(self, model, old_field, new_field)
+            if altered:
                 return
         if not self._field_should_be_altered(old_field, new_field):
             return
@@ -379,7 +383,10 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         self, table: str, old_field: Field, new_field: Field, new_type: str
     ) -> str:
         if old_field.column.lower() != new_field.column.lower():
-            return super()._rename_field_sql(table, old_field, new_field, new_type)
+            # MySQL's method adds to the type, which RENAME COLUMN does not name.
+            return super(MySQLDatabaseSchemaEditor, self)._rename_field_sql(
+                table, old_field, new_field, new_type
+            )
         # RENAME COLUMN to the same name in other letters does nothing.
         modify, _ = self._modify_sql(old_field.model, old_field, old_field.null)
         old, new = map(self.quote_name, (old_field.column, new_field.column))
@@ -423,12 +430,12 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
 
     def add_index(self, model: type[Model], index: Any) -> None:
         names = [name for name, _ in index.fields_orders[:1]]
-        with self._replacing(model, names), self._literal_sql():
+        with self._replacing(model, names):
             super().add_index(model, index)
 
     def add_constraint(self, model: type[Model], constraint: Any) -> None:
         names = getattr(constraint, "fields", ())[:1]
-        with self._replacing(model, names), self._literal_sql():
+        with self._replacing(model, names):
             super().add_constraint(model, constraint)
 
     def alter_unique_together(self, model: type[Model], *args: Any) -> None:
@@ -490,16 +497,63 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
                 found = definition.implicit_indexes(column)
                 if self.collect_sql or definition.has_index(column, besides=found):
                     for index in found:
-                        self.execute(self._delete_index_sql(model, index.name), None)
+                        name = escaped(index.name)
+                        self.execute(self._delete_index_sql(model, name))
 
     def _delete_check_sql(self, model: type[Model], name: str) -> Statement | None:
         # A constraint that was created while the server ignored CHECK does not
         # exist, and cannot be dropped: error 3940.
         if not self.collect_sql:
             definition = read_definition(self.connection, model._meta.db_table)
-            if definition.key(KeyKind.CHECK, name) is None:
+            name_of = self.connection.introspection.identifier_converter
+            if definition.key(KeyKind.CHECK, name_of(name)) is None:
                 return None
         return super()._delete_check_sql(model, name)
+
+    def _constraint_names(
+        self,
+        model: type[Model],
+        column_names: list[str] | None = None,
+        *,
+        foreign_key: bool | None = None,
+        exclude: Iterable[str] | None = None,
+        **kwargs: Any,
+    ) -> list[str]:
+        name_of = self.connection.introspection.identifier_converter
+        if foreign_key and column_names:
+            # An introspection leaves out those that refer to another database.
+            self._begin_undos()
+            definition = read_definition(self.connection, model._meta.db_table)
+            wanted = list(map(name_of, column_names))
+            names = [
+                key.name
+                for key in definition.keys
+                if key.kind is KeyKind.FOREIGN_KEY and all_same(key.columns, wanted)
+            ]
+        else:
+            names = super()._constraint_names(
+                model,
+                column_names,
+                foreign_key=foreign_key,
+                exclude=set(map(name_of, exclude or ())),
+                **kwargs,
+            )
+        return list(map(escaped, names))
+
+    def _create_index_name(
+        self, table_name: str, column_names: Any, suffix: str = ""
+    ) -> str:
+        # An index or a constraint has no database in its name, so the table has
+        # none there, and neither has the one that a foreign key refers to, which
+        # is in the suffix.
+        _, elsewhere, target = suffix.rpartition("`.`")
+        name: str = super()._create_index_name(
+            TableName.of(table_name).name,
+            column_names,
+            f"_fk_{target}" if elsewhere else suffix,
+        )
+        # quote_name() would take one that is left for the end of the name.
+        return name.replace("`", "")
 
     def _field_should_be_indexed(self, model: type[Model], field: Field) -> bool:
         # Unlike MySQL's method this one need not ask for the storage engine.

@@ -22,11 +22,12 @@ from django.db.models import Model
 
 from .alteration import Alteration
 from .changes import Change
+from .definition import TableDefinition
 from .fulltext import without_fulltext
 from .gathering import Gathering
 from .introspection import read_definition
 from .known_issues import KNOWN_ISSUES
-from .names import TableName
+from .names import TableName, in_format
 from .pending import Addition, Creation
 from .rebuild import rebuild
 from .references import ForwardReferences
@@ -34,16 +35,12 @@ from .statements import IndexStatement
 from .together import create_together
 from .undo import Undo
 
-__all__ = ["NO_PARAMS", "SendingSchemaEditor"]
+__all__ = ["SendingSchemaEditor"]
 
 logger = logging.getLogger("django.db.backends.schema")
 
-# The parameters of a statement that has none, in whose text percent signs stand
-# for themselves. Before Django 5.0 values are quoted with their percent signs
-# doubled, which an empty tuple of parameters undoes.
-NO_PARAMS: Any = None if django.VERSION >= (5, 0) else ()
-
-_MODIFY = re.compile(r"ALTER TABLE `(?:[^`]|``)+` MODIFY ")
+_NAME = r"`(?:[^`]|``)+`"
+_MODIFY = re.compile(rf"ALTER TABLE (?:{_NAME}\.)?{_NAME} MODIFY ")
 
 # The errors of an ALTER TABLE that the server has not implemented: in general,
 # for a default that each row would have to compute for itself, and for columns
@@ -62,8 +59,9 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         self._gathering = Gathering(self.connection, self._send_gathered)
         # The tables that operations alter in several steps, the innermost last.
         self._undos: list[Undo] = []
-        # Tables whose rebuild, begun by an earlier run, has been completed.
-        self._completed_rebuilds: set[str] = set()
+        # Tables whose rebuild, begun by an earlier run, has been completed, and what
+        # they were before it.
+        self._completed_rebuilds: dict[TableName, TableDefinition] = {}
         self._last_statement: tuple[str, Any] | None = None
         self._literal = False
 
@@ -87,23 +85,51 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         if not self.collect_sql:
             self.references.check_awaited()
 
-    # -- Text: statements without parameters
+    # -- Text: names, comments and values are part of the SQL
 
     @contextmanager
     def _literal_sql(self) -> Iterator[None]:
-        """Quote values for statements that are sent without parameters."""
+        """
+        Send the SQL that Django writes in this block as it is. Percent signs in
+        its names, comments and values stand for themselves. Django passes no
+        parameters with it, but at times an empty tuple or list, with which the
+        driver would take the percent signs for those of a format.
+
+        SQL of other callers, such as RunPython, keeps its meaning: with an empty
+        tuple of parameters two percent signs stand for one.
+        """
         outer, self._literal = self._literal, True
         try:
             yield
         finally:
             self._literal = outer
 
+    def _as_sent(self, sql: Any, params: Any) -> tuple[Any, Any]:
+        """Return a statement and its parameters as the cursor is to get them."""
+        if not (self._literal or isinstance(sql, Statement)):
+            return sql, params
+        # Only an UPDATE has parameters, and no texts besides its names.
+        return (in_format(str(sql)), params) if params else (sql, None)
+
     def quote_value(self, value: Any) -> Any:
+        """Return a value as a literal in SQL that is sent without parameters."""
+        if isinstance(value, bytes | bytearray | memoryview):
+            return f"x'{bytes(value).hex()}'"
         quoted = super().quote_value(value)
-        # Names have single percent signs, so values need them too.
-        if self._literal and NO_PARAMS is not None and isinstance(value, str):
+        # mysqlclient returns bytes for all but texts and most numbers.
+        if isinstance(quoted, bytes):
+            quoted = quoted.decode()
+        # Before Django 5.0 they are doubled for a format.
+        if django.VERSION < (5, 0) and isinstance(value, str):
             return quoted.replace("%%", "%")
         return quoted
+
+    def prepare_default(self, value: Any) -> Any:
+        return self.quote_value(value)
+
+    def _collect_comment(self, text: str) -> None:
+        # A name or a value in it may have several lines.
+        self.collected_sql += [f"-- {line}" for line in text.splitlines()]
 
     # -- Statements that are gathered: see gathering.py
 
@@ -208,8 +234,9 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
     def execute(self, sql: Any, params: Any = ()) -> None:
         if sql is None:  # A plugin's index may have nothing to do.
             return
-        if self._becomes_clause(sql, params):
+        if self._becomes_clause(sql):
             return
+        sql, params = self._as_sent(sql, params)
         if self.collect_sql:
             sql, params = self._without_fulltext(sql, params)
             if not sql:
@@ -223,7 +250,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
             return
         self._execute_or_rebuild(sql, params)
 
-    def _becomes_clause(self, statement: Any, params: Any) -> bool:
+    def _becomes_clause(self, statement: Any) -> bool:
         """
         Make what `statement` adds to its table a clause of a pending statement,
         if it can be one; return whether it has become one.
@@ -237,23 +264,20 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         clause = None if pending is None else pending.clause(statement)
         if pending is None or clause is None:
             return False
-        if params is not None:
-            clause %= tuple(map(self.quote_value, params))
         pending.add(clause, self._gathering.origin)
         if pending is not self._gathering.get(table):
             self._begin_undos()
             self._gather(pending)
         elif self.collect_sql:
             self.collected_sql[pending.position] = f"{pending.sql};"
-            lines = f"In {pending.command}: {clause}".splitlines()
-            self.collected_sql += [f"-- {line}" for line in lines]
+            self._collect_comment(f"In {pending.command}: {clause}")
         return True
 
     def _combines_additions(self, table: str) -> bool:
         """Return whether this table is altered by an operation, in several steps."""
         return (
             bool(self._undos)
-            and table == self.quote_name(self._undos[-1].table)
+            and table == self._undos[-1].table.sql
             and self._may_gather()
             and not KNOWN_ISSUES["alter-several"].affects(self.connection.tidb_version)
         )
@@ -267,19 +291,18 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
             return sql, params
         text = str(sql)
         if params:
-            with self._literal_sql():
-                text %= tuple(map(self.quote_value, params))
+            text %= tuple(map(self.quote_value, params))
         rest, left_out = without_fulltext(text)
         if not left_out:
             return sql, params
         for line in "\n".join(left_out).splitlines():
-            self.collected_sql.append(f"-- Left out: {line}")
+            self._collect_comment(f"Left out: {line}")
         return rest, None if params else params
 
     def _send_prerequisites(self, sql: Any) -> None:
         if isinstance(sql, IndexStatement):
             for prerequisite in sql.prerequisites:
-                super().execute(prerequisite)
+                super().execute(prerequisite, None)
 
     def _is_repeated(self, sql: Any, params: Any) -> bool:
         """
@@ -290,13 +313,17 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         return self._last_statement == last and bool(_MODIFY.match(str(sql)))
 
     def _has_been_done(self, sql: Any, params: Any) -> bool:
-        """Return whether a rebuild that was completed has done this before."""
+        """Return whether a rebuild that was completed has done this."""
         if not self._completed_rebuilds:
             return False
         alteration = self._alteration(str(sql), params)
+        if alteration is None:
+            return False
+        before = self._completed_rebuilds.get(alteration.table)
+        # What had been done before the rebuild was not done by it.
         return (
-            alteration is not None
-            and alteration.table.name in self._completed_rebuilds
+            before is not None
+            and not alteration.is_done(before)
             and alteration.is_done(read_definition(self.connection, alteration.table))
         )
 
@@ -345,8 +372,8 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         table = model._meta.db_table
         alteration = Alteration(TableName.of(table), tuple(changes))
         if self.collect_sql:
-            self.collected_sql.append(
-                f"-- The table {table} is rebuilt for what is refused otherwise:"
+            self._collect_comment(
+                f"The table {table} is rebuilt for what is refused otherwise:"
             )
             self.execute(alteration.sql, None)
             return
@@ -365,17 +392,16 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         that the migration can be run again; no DDL can be rolled back. Several
         additions to the table become one statement.
         """
-        table = model._meta.db_table
-        if self.quote_name(table) == table or any(
-            u.table == table for u in self._undos
-        ):
+        table = TableName.of(model._meta.db_table)
+        if any(undo.table == table for undo in self._undos):
             yield
             return
         undo = Undo(self, table)
         self._undos.append(undo)
         try:
             with self._gathering.sent_first():
-                yield
+                with self._literal_sql():
+                    yield
                 self._gathering.send_addition()
         except Exception:
             # It need not be a DatabaseError: perhaps the SQL cannot be written.
@@ -388,8 +414,8 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
     def _begin_undos(self) -> None:
         for undo in self._undos:
             undo.begin()
-            if undo.completed_rebuild:
-                self._completed_rebuilds.add(undo.table)
+            if undo.before_rebuild:
+                self._completed_rebuilds[undo.table] = undo.before_rebuild
 
     def _constraint_names(self, *args: Any, **kwargs: Any) -> list[str]:
         self._begin_undos()

@@ -11,6 +11,7 @@ from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from .alteration import Alteration, changes_to
 from .definition import TableDefinition
 from .introspection import read_definition
+from .names import TableName
 from .rebuild import interrupted, recover
 
 __all__ = ["Undo"]
@@ -26,12 +27,12 @@ class Undo:
     of fields need none.
     """
 
-    def __init__(self, editor: Any, table: str) -> None:
+    def __init__(self, editor: Any, table: TableName) -> None:
         self.editor = editor
         self.table = table
         self.before: TableDefinition | None = None
-        # Whether an interrupted rebuild of the table was completed.
-        self.completed_rebuild = False
+        # The definition before an interrupted rebuild, if that was completed.
+        self.before_rebuild: TableDefinition | None = None
         # sqlmigrate has nothing to undo.
         self._begun = editor.collect_sql
 
@@ -41,7 +42,7 @@ class Undo:
             return
         # Set first, because statements of recover() come here too.
         self._begun = True
-        self.completed_rebuild = recover(self.editor, self.table)
+        self.before_rebuild = recover(self.editor, self.table)
         self.before = read_definition(self.editor.connection, self.table)
 
     def run(self) -> None:
@@ -57,7 +58,7 @@ class Undo:
                 return
             now = read_definition(self.editor.connection, self.table)
         except DatabaseError as error:
-            logger.error("Not undone in %s: %s", self.table, error)
+            logger.error("Not undone in %s: %s", self.table.sql, error)
             return
         for change in changes_to(now, self.before):
             try:
@@ -67,5 +68,5 @@ class Undo:
                 )
             except DatabaseError as error:
                 logger.error(
-                    "Not undone in %s: %s: %s", self.table, change.clause, error
+                    "Not undone in %s: %s: %s", self.table.sql, change.clause, error
                 )

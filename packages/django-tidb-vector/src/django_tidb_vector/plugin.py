@@ -132,8 +132,8 @@ def _check_rows(
         cursor.execute(
             f"SELECT VEC_DIMS({column}), COUNT(*) "
             f"FROM {schema_editor.quote_name(model._meta.db_table)} "
-            f"WHERE VEC_DIMS({column}) <> %s GROUP BY 1 ORDER BY 1 LIMIT 4",
-            [dimensions],
+            f"WHERE VEC_DIMS({column}) <> {dimensions:d} "
+            "GROUP BY 1 ORDER BY 1 LIMIT 4"
         )
         found = cursor.fetchall()
     if found:
