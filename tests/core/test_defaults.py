@@ -20,9 +20,10 @@ from django.db.models.functions import (
     Random,
 )
 from django.db.models.lookups import GreaterThan
-from django.test.utils import isolate_apps
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from tests.tables import isolated_models, model_class, tables_of_models
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -40,27 +41,15 @@ class UUID(models.Func):
 
 
 @pytest.fixture
-def table():
+def table(make_model, create_tables):
     """A function that makes a model with one field and its table."""
-    made = []
 
     def make(field):
-        class Thing(models.Model):
-            value = field
+        model = make_model("Thing", value=field)
+        create_tables(model)
+        return model
 
-            class Meta:
-                app_label = "core"
-
-        with connection.schema_editor() as editor:
-            editor.create_model(Thing)
-        made.append(Thing)
-        return Thing
-
-    with isolate_apps("tests.core"):
-        yield make
-        for model in made:
-            with connection.schema_editor() as editor:
-                editor.delete_model(model)
+    return make
 
 
 def inserted(model):
@@ -161,21 +150,11 @@ values = st.recursive(
 @given(value=values)
 def test_json(value):
     field = models.JSONField(db_default=models.Value(value, models.JSONField()))
-    with isolate_apps("tests.core"):
-
-        class Document(models.Model):
-            value = field
-
-            class Meta:
-                app_label = "core"
-
-        with connection.schema_editor() as editor:
-            editor.create_model(Document)
-        try:
-            assert json.loads(inserted(Document)) == value
-        finally:
-            with connection.schema_editor() as editor:
-                editor.delete_model(Document)
+    # The fixtures last for all the examples.
+    with isolated_models(), tables_of_models() as create_tables:
+        model = model_class("Document", module=__name__, value=field)
+        create_tables(model)
+        assert json.loads(inserted(model)) == value
 
 
 UNSUPPORTED = [
@@ -189,7 +168,6 @@ UNSUPPORTED = [
 
 @pytest.mark.parametrize("field", UNSUPPORTED)
 def test_refused_before_any_sql(table, field, django_assert_num_queries):
-    # There is no table that table() would have to drop.
     with (
         django_assert_num_queries(0),
         pytest.raises(NotSupportedError, match=r"core\.Thing\.value.*DEFAULT"),
@@ -198,16 +176,9 @@ def test_refused_before_any_sql(table, field, django_assert_num_queries):
 
 
 @pytest.mark.parametrize("field", UNSUPPORTED)
-def test_check(field):
-    with isolate_apps("tests.core"):
-
-        class Thing(models.Model):
-            value = field()
-
-            class Meta:
-                app_label = "core"
-
-        (error,) = Thing.check(databases={"default"})
+def test_check(make_model, field):
+    Thing = make_model("Thing", value=field())
+    (error,) = Thing.check(databases={"default"})
     assert error.id == "tidb.E001"
     assert error.obj is Thing._meta.get_field("value")
 

@@ -15,28 +15,16 @@ pytestmark = [
 
 
 @pytest.fixture
-def note():
+def note(make_model, create_tables):
     """A model with a foreign key, and its table, which has an index for it."""
-    with isolate_apps("tests.core"):
-
-        class Tag(models.Model):
-            class Meta:
-                app_label = "core"
-
-        class Note(models.Model):
-            tag = models.ForeignKey(Tag, models.CASCADE)
-            rank = models.IntegerField()
-
-            class Meta:
-                app_label = "core"
-
-        with connection.schema_editor() as editor:
-            editor.create_model(Tag)
-            editor.create_model(Note)
-        yield Note
-        with connection.schema_editor() as editor:
-            editor.delete_model(Note)
-            editor.delete_model(Tag)
+    Tag = make_model("Tag")
+    Note = make_model(
+        "Note",
+        tag=models.ForeignKey(Tag, models.CASCADE),
+        rank=models.IntegerField(),
+    )
+    create_tables(Tag, Note)
+    return Note
 
 
 def indexes(model):
@@ -178,35 +166,17 @@ def test_not_replaced(note):
         assert ["tag_id"] in indexes(note)
 
 
-def test_not_replaced_by_a_part_of_the_column():
-    with isolate_apps("tests.core"):
+def test_not_replaced_by_a_part_of_the_column(make_model, create_tables):
+    class Part(models.Index):
+        def create_sql(self, model, schema_editor, using="", **kwargs):
+            return "CREATE INDEX i ON core_note (tag_id(5))"
 
-        class Tag(models.Model):
-            name = models.CharField(max_length=20, primary_key=True)
-
-            class Meta:
-                app_label = "core"
-
-        class Note(models.Model):
-            tag = models.ForeignKey(Tag, models.CASCADE)
-
-            class Meta:
-                app_label = "core"
-
-        class Part(models.Index):
-            def create_sql(self, model, schema_editor, using="", **kwargs):
-                return "CREATE INDEX i ON core_note (tag_id(5))"
-
-        with connection.schema_editor() as editor:
-            editor.create_model(Tag)
-            editor.create_model(Note)
-        try:
-            add(Note, Part(fields=["tag"], name="i"))
-            assert indexes(Note) == [["tag_id"], ["tag_id"]]
-        finally:
-            with connection.schema_editor() as editor:
-                editor.delete_model(Note)
-                editor.delete_model(Tag)
+    name = models.CharField(max_length=20, primary_key=True)
+    Tag = make_model("Tag", name=name)
+    Note = make_model("Note", tag=models.ForeignKey(Tag, models.CASCADE))
+    create_tables(Tag, Note)
+    add(Note, Part(fields=["tag"], name="i"))
+    assert indexes(Note) == [["tag_id"], ["tag_id"]]
 
 
 def test_an_index_of_the_projects_own_stays(note):
