@@ -49,7 +49,7 @@ def test_auto_increment():
 @pytest.mark.parametrize(
     ("field", "bits"), [(models.AutoField, 31), (models.SmallAutoField, 15)]
 )
-def test_small_keys(make_model, create_tables, field, bits):
+def test_usage_of_small_keys(make_model, create_tables, field, bits):
     Small = make_model("Small", id=field(primary_key=True))
     create_tables(Small)
     Small.objects.create(pk=2**bits - 100)

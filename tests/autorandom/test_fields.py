@@ -154,7 +154,7 @@ def test_custom_user_model(settings):
 
 @composite
 @pytest.mark.django_db(transaction=True)
-def test_composite_primary_key(create_tables):
+def test_auto_random_in_a_composite_primary_key(create_tables):
     if connection.tidb_version < (6, 5):
         pytest.skip("https://docs.pingcap.com/tidb/stable/auto-random: from TiDB 6.5")
 
@@ -192,7 +192,9 @@ def test_composite_primary_key(create_tables):
 
 
 @composite
-def test_check_composite_primary_key(make_model, monkeypatch):
+def test_check_wants_auto_random_first_in_a_composite_primary_key(
+    make_model, monkeypatch
+):
     Order = make_model(
         "Order",
         pk=models.CompositePrimaryKey("tenant", "id"),
@@ -216,7 +218,7 @@ def test_check_composite_primary_key(make_model, monkeypatch):
     ]
 
 
-def test_check_primary_key(make_model):
+def test_check_wants_a_primary_key(make_model):
     id = models.IntegerField(primary_key=True)
     Model = make_model("Model", number=BigAutoRandomField(), id=id)
     assert [issue.id for issue in Model.check()] == ["tidb_autorandom.E003"]
@@ -229,7 +231,7 @@ def test_check_primary_key(make_model):
         ({"javascript_safe": True, "range": 60}, "E005"),
     ],
 )
-def test_check_contradictions(make_model, arguments, id):
+def test_check_finds_contradicting_arguments(make_model, arguments, id):
     Model = make_model("Model", id=BigAutoRandomField(primary_key=True, **arguments))
     (issue,) = Model._meta.pk.check(databases=["default"])
     assert issue.id == f"tidb_autorandom.{id}"
@@ -304,7 +306,7 @@ def test_no_changes_after_a_round_trip():
         ("shard_bits", True, "E001", "1 to 15"),
     ],
 )
-def test_check_arguments(make_model, name, value, id, allowed):
+def test_check_names_the_wrong_argument(make_model, name, value, id, allowed):
     key = BigAutoRandomField(primary_key=True, **{name: value})
     Model = make_model("Model", id=key)
     field = Model._meta.get_field("id")
@@ -319,7 +321,7 @@ def test_check_arguments(make_model, name, value, id, allowed):
     ]
 
 
-def test_check_app(settings):
+def test_check_warns_of_the_missing_app(settings):
     settings.INSTALLED_APPS = [
         app for app in settings.INSTALLED_APPS if app != "django_tidb_autorandom"
     ]
@@ -339,7 +341,9 @@ def test_check_app(settings):
     ("range_bits", "shard_bits", "fits"),
     [(32, 4, True), (32, 5, False), (42, 14, True), (42, 15, False), (64, 15, True)],
 )
-def test_id_space(make_model, create_tables, range_bits, shard_bits, fits):
+def test_check_and_server_agree_on_the_id_space(
+    make_model, create_tables, range_bits, shard_bits, fits
+):
     key = BigAutoRandomField(primary_key=True, range=range_bits, shard_bits=shard_bits)
     Narrow = make_model("Narrow", id=key)
     errors = [error.id for error in Narrow._meta.pk.check()]

@@ -36,7 +36,7 @@ def found(model):
     return list(check_model(model, model._meta.apps.get_models()))
 
 
-def test_message(make_model):
+def test_warning_names_models_and_remedy(make_model):
     Tag = generic(make_model, models.IntegerField())
     for name in ("Event", "Click", "Visit", "Answer"):
         auto_random(make_model, name)
@@ -133,18 +133,18 @@ class OtherField(models.IntegerField):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_other_types(make_model, field, warned):
+def test_fields_of_other_types_are_judged_by_their_column(make_model, field, warned):
     auto_random(make_model)
     assert bool(found(generic(make_model, field))) == warned
 
 
-def test_models_without_such_keys(make_model):
+def test_models_without_auto_random_keys_are_not_warned_of(make_model):
     make_model("Ticket", id=models.BigAutoField(primary_key=True))
     make_model("Document", id=models.UUIDField(primary_key=True))
     assert found(generic(make_model, models.IntegerField())) == []
 
 
-def test_keys_that_are_relations(make_model):
+def test_keys_that_are_relations_count_as_auto_random(make_model):
     """A child of an AUTO_RANDOM model has its ids."""
     Event = auto_random(make_model)
     make_model("Concert", Event)
@@ -158,7 +158,7 @@ def test_keys_that_are_relations(make_model):
     assert named in issue.msg
 
 
-def test_declared_relations(make_model):
+def test_declared_relations_exclude_other_models(make_model):
     """If some models declare the relation, no others are meant."""
     Tag = generic(make_model, models.IntegerField())
     Ticket = make_model(
@@ -190,7 +190,7 @@ class TagField(models.fields.related.RelatedField):
         cls._meta.add_field(self)
 
 
-def test_fields_of_apps(make_model):
+def test_tag_fields_declare_the_relation(make_model):
     Tag = generic(make_model, models.IntegerField())
     Other = generic(make_model, models.BigIntegerField(), name="Other")
     auto_random(make_model)
@@ -203,7 +203,7 @@ def test_fields_of_apps(make_model):
     assert "the ids of autorandom.Click: these" in issue.msg
 
 
-def test_generic_foreign_keys_of_one_model(make_model):
+def test_two_generic_foreign_keys_of_a_model_are_told_apart(make_model):
     Tag = generic(
         make_model,
         models.IntegerField(),
@@ -222,7 +222,7 @@ def test_generic_foreign_keys_of_one_model(make_model):
     assert issue.obj.name == "other_id"
 
 
-def test_inherited_generic_foreign_keys(make_model):
+def test_inherited_generic_foreign_keys_are_reported_once(make_model):
     auto_random(make_model)
     Tag = generic(make_model, models.IntegerField())
     assert found(make_model("ChildTag", Tag)) == []
@@ -253,13 +253,13 @@ def test_inherited_generic_foreign_keys(make_model):
         (lambda: {"model": "ticket"}, True),
     ],
 )
-def test_limit_choices_to(make_model, limit, warned):
+def test_limit_choices_to_excludes_models(make_model, limit, warned):
     auto_random(make_model)
     Tag = generic(make_model, models.IntegerField(), limit=limit)
     assert bool(found(Tag)) == warned
 
 
-def test_databases(make_model, settings):
+def test_models_of_different_databases_are_not_warned_of(make_model, settings):
     auto_random(make_model)
     Tag = generic(make_model, models.IntegerField())
 
@@ -275,7 +275,7 @@ def test_databases(make_model, settings):
         assert found(Tag) == []
 
 
-def test_wrong_models(make_model):
+def test_models_that_other_checks_report_are_no_error(make_model):
     """What other checks report is no error here."""
     auto_random(make_model, range="54")
     Tag = generic(make_model, models.IntegerField())
@@ -301,11 +301,11 @@ def test_wrong_models(make_model):
     assert len(found(Other)) == 1
 
 
-def test_registered():
+def test_check_is_registered():
     assert check_generic_foreign_keys in checks.registry.registry.registered_checks
     assert check_generic_foreign_keys(None) == []
 
 
-def test_without_contenttypes(settings):
+def test_nothing_is_found_without_contenttypes(settings):
     settings.INSTALLED_APPS = ["tests.autorandom", "django_tidb_autorandom"]
     assert check_generic_foreign_keys(None) == []

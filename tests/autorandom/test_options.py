@@ -55,7 +55,7 @@ SHARDED = {
         ),
     ],
 )
-def test_create_table(make_model, create_tables, options, found):
+def test_new_table_has_the_options(make_model, create_tables, options, found):
     model = make_model("Thing", meta=options)
     assert list(check_model_options(model)) == []
     create_tables(model)
@@ -79,7 +79,7 @@ def test_comments_are_not_options():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_pre_split_regions_of_auto_random(make_model, create_tables):
+def test_auto_random_table_is_split_into_regions(make_model, create_tables):
     model = make_model(
         "Thing",
         id=BigAutoRandomField(primary_key=True, shard_bits=3),
@@ -111,7 +111,7 @@ def test_invalid_values_reach_no_server(make_model, value):
         editor.create_model(model)
 
 
-def test_inheritance(make_model):
+def test_options_come_from_abstract_models_only(make_model):
     class Base(models.Model):
         class Meta:
             abstract = True
@@ -171,7 +171,7 @@ def test_inheritance(make_model):
         ),
     ],
 )
-def test_check(make_model, pk, options, id, message):
+def test_check_names_the_wrong_option(make_model, pk, options, id, message):
     fields = {} if pk is None else {"id": pk}
     model = make_model("Thing", meta=options, **fields)
     (issue,) = check_model_options(model)
@@ -180,12 +180,12 @@ def test_check(make_model, pk, options, id, message):
     assert issue.hint and issue.obj is model
 
 
-def test_check_of_the_project():
+def test_check_finds_nothing_in_the_project():
     assert check_options(None) == []
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "sqlite"])
-def test_check_of_tables(monkeypatch):
+def test_check_compares_model_and_table(monkeypatch):
     assert check_table_options(databases=["default", "sqlite"]) == []
     assert check_table_options(databases=None) == []
     monkeypatch.setattr(Ticket._meta, "tidb_auto_id_cache", 5)
@@ -287,7 +287,7 @@ def test_histories_of_django_tidb_keep_their_options():
     assert detector(state, new)._detect_changes() == {}
 
 
-def test_unknown_options():
+def test_operation_refuses_unknown_options():
     with pytest.raises(ValueError, match=r"has \['verbose_name'\]; its options are"):
         AlterRowIdOptions("thing", {"verbose_name": "x"})
 
@@ -310,7 +310,7 @@ def migrate_options(old, new, alias="default", collect_sql=False):
         (SHARDED, {**SHARDED, "tidb_shard_row_id_bits": 3}),
     ],
 )
-def test_alter_table_and_back(make_model, create_tables, old, new):
+def test_options_are_altered_and_back(make_model, create_tables, old, new):
     found = {"tidb_clustered": True}
     create_tables(make_model("Thing", meta=old))
     for a, b in ((old, new), (new, old)):
@@ -323,7 +323,7 @@ def test_alter_table_and_back(make_model, create_tables, old, new):
 
 
 @pytest.mark.django_db
-def test_sql():
+def test_sqlmigrate_shows_one_statement_an_option():
     old = {**SHARDED, "tidb_auto_id_cache": 5}
     new = {**SHARDED, "tidb_shard_row_id_bits": 5}
     assert migrate_options(old, new, collect_sql=True) == [
@@ -344,7 +344,7 @@ def test_sql():
         ({**SHARDED, "tidb_pre_split_regions": 1}, SHARDED, "when it creates it"),
     ],
 )
-def test_what_tidb_cannot_alter(
+def test_what_tidb_cannot_alter_takes_a_rebuild(
     make_model, create_tables, monkeypatch, old, new, reason
 ):
     model = make_model("Thing", meta=old)
@@ -371,7 +371,7 @@ def test_what_tidb_cannot_alter(
 
 
 @pytest.mark.django_db(databases=["sqlite"], transaction=True)
-def test_other_databases():
+def test_other_databases_are_left_alone():
     assert migrate_options({}, {"tidb_auto_id_cache": 1}, "sqlite", True) == []
 
 

@@ -171,7 +171,7 @@ def test_checks_hold_in_the_copy(cursor, source, clone, check_constraints):
         cursor.execute("DROP TABLE checked")
 
 
-def test_views_and_sequences(cursor, source, clone):
+def test_views_and_sequences_belong_to_the_copy(cursor, source, clone):
     cursor.execute("CREATE SEQUENCE seq START WITH 5")
     cursor.execute("CREATE TABLE numbered (n INT DEFAULT NEXTVAL(seq), a INT)")
     # The first of them reads the second.
@@ -197,7 +197,7 @@ def test_views_and_sequences(cursor, source, clone):
         cursor.execute("DROP SEQUENCE seq")
 
 
-def test_temporary_table(cursor, clone):
+def test_temporary_table_stays_temporary_in_the_copy(cursor, clone):
     name = "global_one"
     cursor.execute(
         f"CREATE GLOBAL TEMPORARY TABLE {name} (a INT) ON COMMIT DELETE ROWS"
@@ -212,7 +212,7 @@ def test_temporary_table(cursor, clone):
         cursor.execute(f"DROP TABLE {name}")
 
 
-def test_collation(cursor, clone):
+def test_copy_has_the_collation_of_the_database(cursor, clone):
     source = connection.settings_dict["NAME"]
     cursor.execute(f"ALTER DATABASE `{source}` COLLATE utf8mb4_general_ci")
     try:
@@ -366,7 +366,7 @@ def test_tables_are_created_one_by_one_without_autocommit(shelves, monkeypatch):
     assert len(own) == 3
 
 
-def test_a_table_that_cannot_be_created_with_others(shelves, cursor, monkeypatch):
+def test_an_error_of_a_table_created_with_others_names_it(shelves, cursor, monkeypatch):
     monkeypatch.setattr(connection.creation, "creating", True)
     cursor.execute("CREATE TABLE first (a INT)")
     with pytest.raises(DatabaseError, match=r"first' already exists.*a test"):

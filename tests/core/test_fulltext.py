@@ -299,7 +299,7 @@ def test_create_fulltext_index_names_the_option(cursor):
         editor.execute("CREATE FULLTEXT INDEX f ON article (a)")
 
 
-def test_skipped(cursor, skip, monkeypatch):
+def test_fulltext_indexes_are_left_out_with_the_option(cursor, skip, monkeypatch):
     sent = []
     driver = type(cursor.cursor.cursor)
     execute = driver.execute
@@ -421,7 +421,7 @@ def article(cursor, make_model):
 
 
 @pytest.mark.works("alter-several")
-def test_index_of_a_third_party(cursor, article, skip):
+def test_index_of_a_third_party_is_left_out(cursor, article, skip):
     index = FullTextIndex(fields=["a"], name="f")
     renamed = FullTextIndex(fields=["a"], name="g")
     with (
@@ -439,7 +439,7 @@ def test_index_of_a_third_party(cursor, article, skip):
     ]
 
 
-def test_create_model_with_an_index_of_a_third_party(cursor, skip, make_model):
+def test_create_model_leaves_out_an_index_of_a_third_party(cursor, skip, make_model):
     index = FullTextIndex(fields=["a"], name="f")
     meta = {"db_table": "other", "indexes": [index]}
     Other = make_model("Other", a=models.TextField(), meta=meta)
@@ -473,7 +473,7 @@ MATCH_AGAINST = [
 ]
 
 
-def test_match_against(cursor):
+def test_match_against_is_refused_with_a_remedy(cursor):
     numbers = set()
     for sql in MATCH_AGAINST:
         with pytest.raises(NotSupportedError) as raised:

@@ -86,7 +86,7 @@ WAYS = [
         (models.BigAutoField, -(2**63)),
     ],
 )
-def test_negative_id(make_hit, field, smallest):
+def test_negative_ids_are_kept(make_hit, field, smallest):
     Hit = make_hit(field(primary_key=True))
     for insert in WAYS:
         Hit.objects.all().delete()
@@ -104,14 +104,16 @@ def test_negative_id(make_hit, field, smallest):
         assert list(ids) == [smallest, -6, -5, -1, 7, drawn]
 
 
-def test_negative_id_that_the_server_computes(make_hit):
+def test_negative_id_that_the_server_computes_is_read_back(make_hit):
     Hit = make_hit(models.BigAutoField(primary_key=True))
     row = Hit(id=Value(2) - Value(7))
     row.save(force_insert=True)
     assert row.pk == Hit.objects.get().pk == -5
 
 
-def test_negative_id_of_inherited_models(make_hit, make_model, create_tables):
+def test_child_and_parent_have_the_same_negative_id(
+    make_hit, make_model, create_tables
+):
     Hit = make_hit(models.BigAutoField(primary_key=True))
     Child = make_model("ChildHit", Hit)
     create_tables(Child)
@@ -125,7 +127,7 @@ def test_negative_id_of_inherited_models(make_hit, make_model, create_tables):
         assert Child.objects.get().hit_ptr_id == Hit.objects.get().pk == -5
 
 
-def test_unsigned_id(make_hit, make_model):
+def test_unsigned_ids_are_kept(make_hit, make_model):
     Hit = make_hit(UnsignedAutoField(primary_key=True))
     # inspectdb writes a BigAutoField for such a column.
     Inspected = make_model(
@@ -142,7 +144,7 @@ def test_unsigned_id(make_hit, make_model):
         assert list(ids) == [2**63 - 1, 2**63 + 5, 2**64 - 5]
 
 
-def test_unsigned_ids_that_are_drawn(make_hit):
+def test_unsigned_ids_that_the_server_draws_are_read_back(make_hit):
     Hit = make_hit(UnsignedAutoField(primary_key=True))
     with connection.cursor() as cursor:
         cursor.execute(
@@ -154,12 +156,12 @@ def test_unsigned_ids_that_are_drawn(make_hit):
     assert row.pk == 2**63 + 1
 
 
-def test_unsigned_key_that_is_no_auto_field(make_hit):
+def test_ids_of_an_unsigned_key_that_is_no_auto_field_are_kept(make_hit):
     Hit = make_hit(models.PositiveBigIntegerField(primary_key=True))
     assert save(Hit, id=2**64 - 5).pk == Hit.objects.get().pk == 2**64 - 5
 
 
-def test_negative_id_of_a_field_with_a_converter(make_hit):
+def test_negative_ids_pass_through_converters(make_hit):
     Hit = make_hit(TextualAutoField(primary_key=True))
     assert save(Hit, id=-5).pk == "number -5"
     assert save(Hit, id="number -6").pk == "number -6"

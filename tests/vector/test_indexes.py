@@ -114,7 +114,7 @@ def test_rows_are_not_copied_unasked(connection, index, tiflash):
 
 
 @pytest.mark.works("vector")
-def test_sql_inside_create_table(connection, index, tiflash, make_model):
+def test_index_stands_inside_create_table(connection, index, tiflash, make_model):
     vector = VectorField(dimensions=3)
     Model = make_model("Model", embedding=vector, meta={"indexes": [index]})
     editor = connection.SchemaEditorClass(connection)
@@ -149,7 +149,7 @@ def test_server_understands_the_sql_and_misses_tiflash(
 
 
 @pytest.mark.works("vector")
-def test_clear_error_without_tiflash(connection, index, without_tiflash):
+def test_error_without_tiflash_names_the_option(connection, index, without_tiflash):
     editor = connection.SchemaEditorClass(connection)
     with pytest.raises(NotSupportedError) as error:
         index.create_sql(Item, editor)
@@ -163,7 +163,7 @@ def test_clear_error_without_tiflash(connection, index, without_tiflash):
 
 @pytest.mark.works("vector")
 @pytest.mark.django_db(transaction=True)
-def test_left_out_without_tiflash(
+def test_index_is_left_out_without_tiflash_with_the_option(
     connection, index, without_tiflash, make_model, create_tables, monkeypatch
 ):
     indexes = [index, models.Index(fields=["id"], name="other")]
@@ -208,7 +208,7 @@ def test_wait_until_built(index, monkeypatch):
     assert index.wait_until_built(Item, interval=0) == IndexStatus(8, 0)
 
 
-def test_checks(make_model):
+def test_checks_name_the_wrong_index(make_model):
     Model = make_model(
         "Model",
         free=VectorField(),
