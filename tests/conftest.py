@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 
 import pytest
 from django.db import connections
@@ -10,6 +11,7 @@ from django_tidb import plugins
 from django_tidb.driver import ensure_driver
 from django_tidb.known_issues import all_known_issues
 from django_tidb.version import TiDBVersion
+from tests.tables import isolated_models, model_class, tables_of_models
 from tests.tidbserver.launcher import running_server
 
 ensure_driver()
@@ -76,6 +78,26 @@ def django_db_modify_db_settings(tidb_server):
         USER=tidb_server.user,
         PASSWORD=tidb_server.password,
     )
+
+
+@pytest.fixture
+def isolated_apps():
+    """The models of the test are in a registry of their own, which this is."""
+    with isolated_models() as registry:
+        yield registry
+
+
+@pytest.fixture
+def make_model(request, isolated_apps):
+    """A function that makes a model: see tests.tables.model_class()."""
+    return partial(model_class, module=request.module.__name__)
+
+
+@pytest.fixture
+def create_tables(transactional_db, isolated_apps):
+    """A function that creates the tables of models, which go after the test."""
+    with tables_of_models() as create:
+        yield create
 
 
 @pytest.fixture

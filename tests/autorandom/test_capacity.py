@@ -5,13 +5,12 @@ import json
 import pytest
 from django.core.management import call_command
 from django.db import models
-from django.test.utils import isolate_apps
 
 from django_tidb_autorandom import allow_explicit_ids, id_usage
 from django_tidb_autorandom.checks import check_id_usage
 
 from .models import Event, ShortEvent, Ticket
-from .utils import connection, table
+from .utils import connection
 
 
 def usage_of(model):
@@ -50,21 +49,14 @@ def test_auto_increment():
 @pytest.mark.parametrize(
     ("field", "bits"), [(models.AutoField, 31), (models.SmallAutoField, 15)]
 )
-def test_small_keys(field, bits):
-    with isolate_apps("tests.autorandom"):
-
-        class Small(models.Model):
-            id = field(primary_key=True)
-
-            class Meta:
-                app_label = "autorandom"
-
-    with table(Small):
-        Small.objects.create(pk=2**bits - 100)
-        usage = usage_of(Small)
-        assert usage.capacity == 2**bits - 1
-        assert 0.99 < usage.share <= 1
-        assert id_usage()[0] == usage
+def test_usage_of_small_keys(make_model, create_tables, field, bits):
+    Small = make_model("Small", id=field(primary_key=True))
+    create_tables(Small)
+    Small.objects.create(pk=2**bits - 100)
+    usage = usage_of(Small)
+    assert usage.capacity == 2**bits - 1
+    assert 0.99 < usage.share <= 1
+    assert id_usage()[0] == usage
 
 
 @pytest.mark.django_db(databases=["default", "sqlite"])

@@ -16,7 +16,6 @@ from django.db import (
 )
 from django.db.models import F
 from django.db.utils import DatabaseError, IntegrityError
-from django.test.utils import isolate_apps
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +23,7 @@ from django_tidb_autorandom import BigAutoRandomField, allow_explicit_ids
 from django_tidb_autorandom.explicit import EXPLICIT_ID_SHARE, _check_values
 
 from .models import Comment, Concert, Event, Member, ShortEvent
-from .utils import connection, table
+from .utils import connection
 
 COUNTER = 2**58 - 1
 
@@ -294,32 +293,27 @@ def test_raw_saves_elsewhere():
 
 
 @pytest.fixture
-def pending(transactional_db):
+def pending(make_model, create_tables):
     """A model whose table has been made before its key was a BigAutoRandomField."""
-    with isolate_apps("tests.autorandom"):
-
-        class Before(models.Model):
-            id = models.BigAutoField(primary_key=True)
-            # A text that must not be mistaken for what it tells of.
-            name = models.CharField(
-                max_length=99, default="/*T![auto_rand] AUTO_RANDOM(5) */"
-            )
-
-            class Meta:
-                app_label = "autorandom"
-                db_table = "autorandom_pending"
-                db_table_comment = "bigint /*T![auto_rand] AUTO_RANDOM(5) */"
-
-        class Pending(models.Model):
-            id = BigAutoRandomField(primary_key=True, shard_bits=3, range=54)
-            name = models.CharField(max_length=99)
-
-            class Meta:
-                app_label = "autorandom"
-                db_table = "autorandom_pending"
-
-    with table(Before):
-        yield Pending
+    Before = make_model(
+        "Before",
+        id=models.BigAutoField(primary_key=True),
+        # A text that must not be mistaken for what it tells of.
+        name=models.CharField(
+            max_length=99, default="/*T![auto_rand] AUTO_RANDOM(5) */"
+        ),
+        meta={
+            "db_table": "autorandom_pending",
+            "db_table_comment": "bigint /*T![auto_rand] AUTO_RANDOM(5) */",
+        },
+    )
+    create_tables(Before)
+    return make_model(
+        "Pending",
+        id=BigAutoRandomField(primary_key=True, shard_bits=3, range=54),
+        name=models.CharField(max_length=99),
+        meta={"db_table": "autorandom_pending"},
+    )
 
 
 @pytest.mark.parametrize("key", [7, -5, 2**60])
@@ -366,15 +360,8 @@ def test_pending_migration_where_ids_are_allowed(pending, way):
     assert pending.objects.get().pk == 7
 
 
-def test_pending_migration_without_a_table(transactional_db):
-    with isolate_apps("tests.autorandom"):
-
-        class Missing(models.Model):
-            id = BigAutoRandomField(primary_key=True)
-
-            class Meta:
-                app_label = "autorandom"
-
+def test_pending_migration_without_a_table(transactional_db, make_model):
+    Missing = make_model("Missing", id=BigAutoRandomField(primary_key=True))
     with pytest.raises(DatabaseError, match="1146"):
         Missing.objects.create(pk=7)
 

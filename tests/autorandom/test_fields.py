@@ -12,7 +12,6 @@ from django.core.management import call_command
 from django.db import DatabaseError, NotSupportedError, connections, migrations, models
 from django.db.migrations.state import ProjectState
 from django.db.migrations.writer import MigrationWriter
-from django.test.utils import isolate_apps
 
 from django_tidb.version import TiDBVersion
 from django_tidb_autorandom import BigAutoRandomField
@@ -27,7 +26,7 @@ from .models import (
     ProxyEvent,
     ShortEvent,
 )
-from .utils import connection, show_create_table, table
+from .utils import connection, show_create_table
 
 composite = pytest.mark.skipif(
     django.VERSION < (5, 2),
@@ -155,58 +154,53 @@ def test_custom_user_model(settings):
 
 @composite
 @pytest.mark.django_db(transaction=True)
-def test_composite_primary_key():
+def test_auto_random_in_a_composite_primary_key(create_tables):
     if connection.tidb_version < (6, 5):
         pytest.skip("https://docs.pingcap.com/tidb/stable/auto-random: from TiDB 6.5")
-    with isolate_apps("tests.autorandom"):
 
-        class Order(models.Model):
-            pk = models.CompositePrimaryKey("id", "tenant")
-            id = BigAutoRandomField(shard_bits=4)
-            tenant = models.BigIntegerField()
-
-            class Meta:
-                app_label = "autorandom"
+    class Order(models.Model):
+        pk = models.CompositePrimaryKey("id", "tenant")
+        id = BigAutoRandomField(shard_bits=4)
+        tenant = models.BigIntegerField()
 
     assert Order.check(databases=["default"]) == []
     assert "primary_key" not in Order._meta.get_field("id").deconstruct()[3]
-    with table(Order):
-        assert "AUTO_RANDOM(4) */" in show_create_table(Order)
-        order = Order.objects.create(tenant=7)
-        assert order.pk == (order.id, 7)
-        assert Order.objects.get(pk=(order.id, 7)) == order
-        Order.objects.bulk_create([Order(tenant=8), Order(tenant=9)])
-        assert len({order.id for order in Order.objects.all()}) == 3
-        with pytest.raises(NotSupportedError, match="a row with the id 5 is refused"):
-            Order.objects.create(id=5, tenant=7)
-        with connection.cursor() as cursor:
-            fields = connection.introspection.get_table_description(
-                cursor, Order._meta.db_table
-            )
-        types = {
-            field.name: connection.introspection.get_field_type(field.type_code, field)
-            for field in fields
-        }
-        assert types["tenant"] == "BigIntegerField"
-        # TiDB 7.5.0 calls such a table NOT_SHARDED.
-        if connection.tidb_version >= (8, 5):
-            assert types["id"] == "django_tidb_autorandom.BigAutoRandomField"
-            assert types["id"].arguments == {"shard_bits": 4}
-        else:
-            assert types["id"] == "BigIntegerField"
+    create_tables(Order)
+    assert "AUTO_RANDOM(4) */" in show_create_table(Order)
+    order = Order.objects.create(tenant=7)
+    assert order.pk == (order.id, 7)
+    assert Order.objects.get(pk=(order.id, 7)) == order
+    Order.objects.bulk_create([Order(tenant=8), Order(tenant=9)])
+    assert len({order.id for order in Order.objects.all()}) == 3
+    with pytest.raises(NotSupportedError, match="a row with the id 5 is refused"):
+        Order.objects.create(id=5, tenant=7)
+    with connection.cursor() as cursor:
+        fields = connection.introspection.get_table_description(
+            cursor, Order._meta.db_table
+        )
+    types = {
+        field.name: connection.introspection.get_field_type(field.type_code, field)
+        for field in fields
+    }
+    assert types["tenant"] == "BigIntegerField"
+    # TiDB 7.5.0 calls such a table NOT_SHARDED.
+    if connection.tidb_version >= (8, 5):
+        assert types["id"] == "django_tidb_autorandom.BigAutoRandomField"
+        assert types["id"].arguments == {"shard_bits": 4}
+    else:
+        assert types["id"] == "BigIntegerField"
 
 
 @composite
-@isolate_apps("tests.autorandom")
-def test_check_composite_primary_key(monkeypatch):
-    class Order(models.Model):
-        pk = models.CompositePrimaryKey("tenant", "id")
-        tenant = models.BigIntegerField()
-        id = BigAutoRandomField()
-
-        class Meta:
-            app_label = "autorandom"
-
+def test_check_wants_auto_random_first_in_a_composite_primary_key(
+    make_model, monkeypatch
+):
+    Order = make_model(
+        "Order",
+        pk=models.CompositePrimaryKey("tenant", "id"),
+        tenant=models.BigIntegerField(),
+        id=BigAutoRandomField(),
+    )
     field = Order._meta.get_field("id")
     assert [issue.id for issue in field.check()] == ["tidb_autorandom.E003"]
     Order._meta.pk.field_names = ("id", "tenant")
@@ -224,19 +218,12 @@ def test_check_composite_primary_key(monkeypatch):
     ]
 
 
-@isolate_apps("tests.autorandom")
-def test_check_primary_key():
-    class Model(models.Model):
-        number = BigAutoRandomField()
-        id = models.IntegerField(primary_key=True)
-
-        class Meta:
-            app_label = "autorandom"
-
+def test_check_wants_a_primary_key(make_model):
+    id = models.IntegerField(primary_key=True)
+    Model = make_model("Model", number=BigAutoRandomField(), id=id)
     assert [issue.id for issue in Model.check()] == ["tidb_autorandom.E003"]
 
 
-@isolate_apps("tests.autorandom")
 @pytest.mark.parametrize(
     ("arguments", "id"),
     [
@@ -244,13 +231,8 @@ def test_check_primary_key():
         ({"javascript_safe": True, "range": 60}, "E005"),
     ],
 )
-def test_check_contradictions(arguments, id):
-    class Model(models.Model):
-        id = BigAutoRandomField(primary_key=True, **arguments)
-
-        class Meta:
-            app_label = "autorandom"
-
+def test_check_finds_contradicting_arguments(make_model, arguments, id):
+    Model = make_model("Model", id=BigAutoRandomField(primary_key=True, **arguments))
     (issue,) = Model._meta.pk.check(databases=["default"])
     assert issue.id == f"tidb_autorandom.{id}"
     assert issue.hint
@@ -277,21 +259,14 @@ def test_check_range_of_old_servers(monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_clustered_whatever_the_server_prefers():
-    with isolate_apps("tests.autorandom"):
-
-        class Model(models.Model):
-            id = BigAutoRandomField(primary_key=True)
-
-            class Meta:
-                app_label = "autorandom"
-
+def test_clustered_whatever_the_server_prefers(make_model, create_tables):
+    Model = make_model("Model", id=BigAutoRandomField(primary_key=True))
     with connection.cursor() as cursor:
         cursor.execute("SET tidb_enable_clustered_index = OFF")
     try:
-        with table(Model):
-            assert "CLUSTERED" in show_create_table(Model)
-            assert Model.objects.create().pk
+        create_tables(Model)
+        assert "CLUSTERED" in show_create_table(Model)
+        assert Model.objects.create().pk
     finally:
         connection.close()
 
@@ -319,7 +294,6 @@ def test_no_changes_after_a_round_trip():
     assert field.range == 54
 
 
-@isolate_apps("tests.autorandom")
 @pytest.mark.parametrize(
     ("name", "value", "id", "allowed"),
     [
@@ -332,13 +306,9 @@ def test_no_changes_after_a_round_trip():
         ("shard_bits", True, "E001", "1 to 15"),
     ],
 )
-def test_check_arguments(name, value, id, allowed):
-    class Model(models.Model):
-        id = BigAutoRandomField(primary_key=True, **{name: value})
-
-        class Meta:
-            app_label = "autorandom"
-
+def test_check_names_the_wrong_argument(make_model, name, value, id, allowed):
+    key = BigAutoRandomField(primary_key=True, **{name: value})
+    Model = make_model("Model", id=key)
     field = Model._meta.get_field("id")
     # Also where the backend asks for the type of the column.
     assert field.check(databases=["default"]) == [
@@ -351,7 +321,7 @@ def test_check_arguments(name, value, id, allowed):
     ]
 
 
-def test_check_app(settings):
+def test_check_warns_of_the_missing_app(settings):
     settings.INSTALLED_APPS = [
         app for app in settings.INSTALLED_APPS if app != "django_tidb_autorandom"
     ]
@@ -371,22 +341,15 @@ def test_check_app(settings):
     ("range_bits", "shard_bits", "fits"),
     [(32, 4, True), (32, 5, False), (42, 14, True), (42, 15, False), (64, 15, True)],
 )
-def test_id_space(transactional_db, range_bits, shard_bits, fits):
-    with isolate_apps("tests.autorandom"):
-
-        class Narrow(models.Model):
-            id = BigAutoRandomField(
-                primary_key=True, range=range_bits, shard_bits=shard_bits
-            )
-
-            class Meta:
-                app_label = "autorandom"
-
-        errors = [error.id for error in Narrow._meta.pk.check()]
-        assert errors == ([] if fits else ["tidb_autorandom.E015"])
-        # The server thinks so too.
-        with ExitStack() as stack:
-            if not fits:
-                stack.enter_context(pytest.raises(DatabaseError, match="8216"))
-            with table(Narrow):
-                pass
+def test_check_and_server_agree_on_the_id_space(
+    make_model, create_tables, range_bits, shard_bits, fits
+):
+    key = BigAutoRandomField(primary_key=True, range=range_bits, shard_bits=shard_bits)
+    Narrow = make_model("Narrow", id=key)
+    errors = [error.id for error in Narrow._meta.pk.check()]
+    assert errors == ([] if fits else ["tidb_autorandom.E015"])
+    # The server thinks so too.
+    with ExitStack() as stack:
+        if not fits:
+            stack.enter_context(pytest.raises(DatabaseError, match="8216"))
+        create_tables(Narrow)

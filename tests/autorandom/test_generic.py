@@ -10,34 +10,14 @@ from django.contrib.contenttypes.models import ContentType
 from django.core import checks
 from django.db import DataError, models
 from django.db.models import Q
-from django.test.utils import isolate_apps
 
 from django_tidb_autorandom import BigAutoRandomField
 from django_tidb_autorandom.generic import check_generic_foreign_keys, check_model
 
-from .utils import table
 
-
-@pytest.fixture
-def make():
-    """A function that makes models, of which none is in the registry."""
-    with isolate_apps("tests.autorandom") as registry:
-
-        def make(name, *bases, **contents):
-            meta = {"app_label": "autorandom", **contents.pop("meta", {})}
-            return type(
-                name,
-                bases or (models.Model,),
-                {"__module__": __name__, "Meta": type("Meta", (), meta), **contents},
-            )
-
-        make.registry = registry
-        yield make
-
-
-def generic(make, object_id, name="Tag", limit=None, **contents):
+def generic(make_model, object_id, name="Tag", limit=None, **contents):
     """Make a model that refers to any model."""
-    return make(
+    return make_model(
         name,
         content_type=models.ForeignKey(
             ContentType, models.CASCADE, limit_choices_to=limit
@@ -48,20 +28,20 @@ def generic(make, object_id, name="Tag", limit=None, **contents):
     )
 
 
-def auto_random(make, name="Event", **arguments):
-    return make(name, id=BigAutoRandomField(primary_key=True, **arguments))
+def auto_random(make_model, name="Event", **arguments):
+    return make_model(name, id=BigAutoRandomField(primary_key=True, **arguments))
 
 
-def found(make, model):
-    return list(check_model(model, make.registry.get_models()))
+def found(model):
+    return list(check_model(model, model._meta.apps.get_models()))
 
 
-def test_message(make):
-    Tag = generic(make, models.IntegerField())
+def test_warning_names_models_and_remedy(make_model):
+    Tag = generic(make_model, models.IntegerField())
     for name in ("Event", "Click", "Visit", "Answer"):
-        auto_random(make, name)
-    make("Ticket", id=models.BigAutoField(primary_key=True))
-    assert found(make, Tag) == [
+        auto_random(make_model, name)
+    make_model("Ticket", id=models.BigAutoField(primary_key=True))
+    assert found(Tag) == [
         checks.Warning(
             "autorandom.Tag.object_id, of type IntegerField, cannot hold the ids of "
             "autorandom.Answer, autorandom.Click, autorandom.Event and 1 more: these "
@@ -102,35 +82,35 @@ RANGES = {
 }
 
 
-def test_the_server_agrees(make, transactional_db):
+def test_the_server_agrees(make_model, create_tables):
     """What the check says of a field is what the column says of the largest id."""
     events = {
-        bits: auto_random(make, f"Event{bits}", range=bits, shard_bits=4)
+        bits: auto_random(make_model, f"Event{bits}", range=bits, shard_bits=4)
         for bits in LARGEST
     }
     tags = {
-        field: generic(make, field.clone(), name=f"Tag{number}")
+        field: generic(make_model, field.clone(), name=f"Tag{number}")
         for number, field in enumerate(RANGES)
     }
     columns = {f"column{number}": field.clone() for number, field in enumerate(RANGES)}
     for field in columns.values():
         field.null = True
-    Row = make("Row", **columns)
-    with table(Row):
-        row = Row.objects.create()
-        for column, (field, ranges) in zip(columns, RANGES.items(), strict=True):
-            for bits, event in events.items():
-                fits = bits in ranges
-                # As if it were the only one.
-                issues = list(check_model(tags[field], [event]))
-                assert (issues == []) == fits, (field, bits)
-                with ExitStack() as stack:
-                    if not fits:
-                        stack.enter_context(pytest.raises(DataError))
-                    Row.objects.update(**{column: LARGEST[bits]})
-                if fits:
-                    row.refresh_from_db()
-                    assert int(getattr(row, column)) == LARGEST[bits]
+    Row = make_model("Row", **columns)
+    create_tables(Row)
+    row = Row.objects.create()
+    for column, (field, ranges) in zip(columns, RANGES.items(), strict=True):
+        for bits, event in events.items():
+            fits = bits in ranges
+            # As if it were the only one.
+            issues = list(check_model(tags[field], [event]))
+            assert (issues == []) == fits, (field, bits)
+            with ExitStack() as stack:
+                if not fits:
+                    stack.enter_context(pytest.raises(DataError))
+                Row.objects.update(**{column: LARGEST[bits]})
+            if fits:
+                row.refresh_from_db()
+                assert int(getattr(row, column)) == LARGEST[bits]
 
 
 class SmallField(models.IntegerField):
@@ -153,42 +133,44 @@ class OtherField(models.IntegerField):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_other_types(make, field, warned):
-    auto_random(make)
-    assert bool(found(make, generic(make, field))) == warned
+def test_fields_of_other_types_are_judged_by_their_column(make_model, field, warned):
+    auto_random(make_model)
+    assert bool(found(generic(make_model, field))) == warned
 
 
-def test_models_without_such_keys(make):
-    make("Ticket", id=models.BigAutoField(primary_key=True))
-    make("Document", id=models.UUIDField(primary_key=True))
-    assert found(make, generic(make, models.IntegerField())) == []
+def test_models_without_auto_random_keys_are_not_warned_of(make_model):
+    make_model("Ticket", id=models.BigAutoField(primary_key=True))
+    make_model("Document", id=models.UUIDField(primary_key=True))
+    assert found(generic(make_model, models.IntegerField())) == []
 
 
-def test_keys_that_are_relations(make):
+def test_keys_that_are_relations_count_as_auto_random(make_model):
     """A child of an AUTO_RANDOM model has its ids."""
-    Event = auto_random(make)
-    make("Concert", Event)
-    make(
+    Event = auto_random(make_model)
+    make_model("Concert", Event)
+    make_model(
         "Profile",
         event=models.OneToOneField(Event, models.CASCADE, primary_key=True),
     )
-    make("ProxyEvent", Event, meta={"proxy": True})
-    (issue,) = found(make, generic(make, models.IntegerField()))
+    make_model("ProxyEvent", Event, meta={"proxy": True})
+    (issue,) = found(generic(make_model, models.IntegerField()))
     named = "autorandom.Concert, autorandom.Event, autorandom.Profile: these"
     assert named in issue.msg
 
 
-def test_declared_relations(make):
+def test_declared_relations_exclude_other_models(make_model):
     """If some models declare the relation, no others are meant."""
-    Tag = generic(make, models.IntegerField())
-    Ticket = make(
+    Tag = generic(make_model, models.IntegerField())
+    Ticket = make_model(
         "Ticket", id=models.BigAutoField(primary_key=True), tags=GenericRelation(Tag)
     )
-    auto_random(make)
-    assert found(make, Tag) == []
-    make("Click", id=BigAutoRandomField(primary_key=True), tags=GenericRelation(Tag))
-    make("Fair", Ticket)
-    (issue,) = found(make, Tag)
+    auto_random(make_model)
+    assert found(Tag) == []
+    make_model(
+        "Click", id=BigAutoRandomField(primary_key=True), tags=GenericRelation(Tag)
+    )
+    make_model("Fair", Ticket)
+    (issue,) = found(Tag)
     assert "the ids of autorandom.Click: these" in issue.msg
 
 
@@ -208,43 +190,47 @@ class TagField(models.fields.related.RelatedField):
         cls._meta.add_field(self)
 
 
-def test_fields_of_apps(make):
-    Tag = generic(make, models.IntegerField())
-    Other = generic(make, models.BigIntegerField(), name="Other")
-    auto_random(make)
-    assert len(found(make, Tag)) == 1
+def test_tag_fields_declare_the_relation(make_model):
+    Tag = generic(make_model, models.IntegerField())
+    Other = generic(make_model, models.BigIntegerField(), name="Other")
+    auto_random(make_model)
+    assert len(found(Tag)) == 1
     # A model of the project's own is used in its place.
-    make("Fair", id=BigAutoRandomField(primary_key=True), tags=TagField(Other))
-    assert found(make, Tag) == found(make, Other) == []
-    make("Click", id=BigAutoRandomField(primary_key=True), tags=TagField(Tag))
-    (issue,) = found(make, Tag)
+    make_model("Fair", id=BigAutoRandomField(primary_key=True), tags=TagField(Other))
+    assert found(Tag) == found(Other) == []
+    make_model("Click", id=BigAutoRandomField(primary_key=True), tags=TagField(Tag))
+    (issue,) = found(Tag)
     assert "the ids of autorandom.Click: these" in issue.msg
 
 
-def test_generic_foreign_keys_of_one_model(make):
+def test_two_generic_foreign_keys_of_a_model_are_told_apart(make_model):
     Tag = generic(
-        make,
+        make_model,
         models.IntegerField(),
         other_id=models.PositiveIntegerField(null=True),
         other=GenericForeignKey("content_type", "other_id"),
     )
-    make(
+    make_model(
         "Event",
         id=BigAutoRandomField(primary_key=True),
         tags=GenericRelation(Tag, object_id_field="other_id"),
     )
-    make("Click", id=models.BigAutoField(primary_key=True), tags=GenericRelation(Tag))
-    (issue,) = found(make, Tag)
+    make_model(
+        "Click", id=models.BigAutoField(primary_key=True), tags=GenericRelation(Tag)
+    )
+    (issue,) = found(Tag)
     assert issue.obj.name == "other_id"
 
 
-def test_inherited_generic_foreign_keys(make):
-    auto_random(make)
-    Tag = generic(make, models.IntegerField())
-    assert found(make, make("ChildTag", Tag)) == []
-    assert found(make, make("ProxyTag", Tag, meta={"proxy": True})) == []
-    Base = generic(make, models.IntegerField(), name="BaseTag", meta={"abstract": True})
-    assert len(found(make, make("OwnTag", Base))) == 1
+def test_inherited_generic_foreign_keys_are_reported_once(make_model):
+    auto_random(make_model)
+    Tag = generic(make_model, models.IntegerField())
+    assert found(make_model("ChildTag", Tag)) == []
+    assert found(make_model("ProxyTag", Tag, meta={"proxy": True})) == []
+    Base = generic(
+        make_model, models.IntegerField(), name="BaseTag", meta={"abstract": True}
+    )
+    assert len(found(make_model("OwnTag", Base))) == 1
 
 
 @pytest.mark.parametrize(
@@ -267,15 +253,15 @@ def test_inherited_generic_foreign_keys(make):
         (lambda: {"model": "ticket"}, True),
     ],
 )
-def test_limit_choices_to(make, limit, warned):
-    auto_random(make)
-    Tag = generic(make, models.IntegerField(), limit=limit)
-    assert bool(found(make, Tag)) == warned
+def test_limit_choices_to_excludes_models(make_model, limit, warned):
+    auto_random(make_model)
+    Tag = generic(make_model, models.IntegerField(), limit=limit)
+    assert bool(found(Tag)) == warned
 
 
-def test_databases(make, settings):
-    auto_random(make)
-    Tag = generic(make, models.IntegerField())
+def test_models_of_different_databases_are_not_warned_of(make_model, settings):
+    auto_random(make_model)
+    Tag = generic(make_model, models.IntegerField())
 
     class Router:
         sqlite = ""
@@ -284,42 +270,42 @@ def test_databases(make, settings):
             return db == "sqlite" or model_name != self.sqlite
 
     settings.DATABASE_ROUTERS = [Router()]
-    assert len(found(make, Tag)) == 1
+    assert len(found(Tag)) == 1
     for Router.sqlite in ("tag", "event"):
-        assert found(make, Tag) == []
+        assert found(Tag) == []
 
 
-def test_wrong_models(make):
+def test_models_that_other_checks_report_are_no_error(make_model):
     """What other checks report is no error here."""
-    auto_random(make, range="54")
-    Tag = generic(make, models.IntegerField())
-    assert found(make, Tag) == []
-    auto_random(make, "Click")
+    auto_random(make_model, range="54")
+    Tag = generic(make_model, models.IntegerField())
+    assert found(Tag) == []
+    auto_random(make_model, "Click")
     for name, *arguments in (
         ("NoType", "nothing", "object_id"),
         ("NoId", "content_type", "nothing"),
     ):
-        Other = make(
+        Other = make_model(
             name,
             content_type=models.IntegerField(),
             object_id=models.IntegerField(),
             target=GenericForeignKey(*arguments),
         )
-        assert found(make, Other) == []
-    Other = make(
+        assert found(Other) == []
+    Other = make_model(
         "Another",
         content_type=models.IntegerField(),
         object_id=models.IntegerField(),
         target=GenericForeignKey(),
     )
-    assert len(found(make, Other)) == 1
+    assert len(found(Other)) == 1
 
 
-def test_registered():
+def test_check_is_registered():
     assert check_generic_foreign_keys in checks.registry.registry.registered_checks
     assert check_generic_foreign_keys(None) == []
 
 
-def test_without_contenttypes(settings):
+def test_nothing_is_found_without_contenttypes(settings):
     settings.INSTALLED_APPS = ["tests.autorandom", "django_tidb_autorandom"]
     assert check_generic_foreign_keys(None) == []

@@ -10,7 +10,6 @@ from django.db import NotSupportedError, connections, migrations, models
 from django.db.migrations.autodetector import MigrationAutodetector
 from django.db.migrations.state import ProjectState
 from django.db.migrations.writer import MigrationWriter
-from django.test.utils import isolate_apps
 
 from django_tidb.table_options import AlterTableOptions, TableOptionsDetector
 from django_tidb_autorandom import BigAutoRandomField
@@ -23,23 +22,13 @@ from django_tidb_autorandom.operations import AlterRowIdOptions
 from django_tidb_autorandom.options import read_options
 
 from .models import Ticket
-from .utils import connection, table
+from .utils import connection
 
 autodetector = pytest.mark.skipif(
     django.VERSION < (5, 2),
     reason="Commands have an autodetector from Django 5.2: "
     "https://docs.djangoproject.com/en/5.2/releases/5.2/#management-commands",
 )
-
-
-def model_with(pk=None, **options):
-    """A model in a registry of its own."""
-    with isolate_apps("tests.autorandom"):
-        meta = type("Meta", (), {"app_label": "autorandom", **options})
-        attrs = {"__module__": __name__, "Meta": meta}
-        if pk is not None:
-            attrs["id"] = pk
-        return type("Thing", (models.Model,), attrs)
 
 
 # -- CREATE TABLE, and what the database says
@@ -66,12 +55,12 @@ SHARDED = {
         ),
     ],
 )
-def test_create_table(options, found):
-    model = model_with(**options)
+def test_new_table_has_the_options(make_model, create_tables, options, found):
+    model = make_model("Thing", meta=options)
     assert list(check_model_options(model)) == []
-    with table(model):
-        assert read_options(connection, model._meta.db_table) == found
-        assert model.objects.create().pk
+    create_tables(model)
+    assert read_options(connection, model._meta.db_table) == found
+    assert model.objects.create().pk
 
 
 @pytest.mark.django_db(transaction=True)
@@ -90,9 +79,11 @@ def test_comments_are_not_options():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_pre_split_regions_of_auto_random():
-    model = model_with(
-        BigAutoRandomField(primary_key=True, shard_bits=3), tidb_pre_split_regions=3
+def test_auto_random_table_is_split_into_regions(make_model, create_tables):
+    model = make_model(
+        "Thing",
+        id=BigAutoRandomField(primary_key=True, shard_bits=3),
+        meta={"tidb_pre_split_regions": 3},
     )
     assert list(check_model_options(model)) == []
     with connection.schema_editor(collect_sql=True) as editor:
@@ -101,40 +92,36 @@ def test_pre_split_regions_of_auto_random():
         "CREATE TABLE `autorandom_thing` (`id` bigint AUTO_RANDOM(3) NOT NULL "
         "PRIMARY KEY CLUSTERED) PRE_SPLIT_REGIONS 3;"
     ]
-    with table(model):
-        assert model.objects.create().pk
+    create_tables(model)
+    assert model.objects.create().pk
 
 
 @pytest.mark.django_db
-def test_invalid_values_reach_no_server():
-    for value in (0, "1; DROP TABLE x", True):
-        model = model_with(tidb_auto_id_cache=value)
-        message = (
-            f"autorandom.Thing.Meta.tidb_auto_id_cache is {value!r}; it must be an "
-            "integer from 1 to 9223372036854775807."
-        )
-        with (
-            pytest.raises(ValueError, match=re.escape(message)),
-            connection.schema_editor() as editor,
-        ):
-            editor.create_model(model)
+@pytest.mark.parametrize("value", [0, "1; DROP TABLE x", True])
+def test_invalid_values_reach_no_server(make_model, value):
+    model = make_model("Thing", meta={"tidb_auto_id_cache": value})
+    message = (
+        f"autorandom.Thing.Meta.tidb_auto_id_cache is {value!r}; it must be an "
+        "integer from 1 to 9223372036854775807."
+    )
+    with (
+        pytest.raises(ValueError, match=re.escape(message)),
+        connection.schema_editor() as editor,
+    ):
+        editor.create_model(model)
 
 
-def test_inheritance():
+def test_options_come_from_abstract_models_only(make_model):
     class Base(models.Model):
         class Meta:
             abstract = True
             tidb_auto_id_cache = 50
 
-    meta = type("Meta", (Base.Meta,), {"app_label": "autorandom", "abstract": False})
-    with isolate_apps("tests.autorandom"):
-        model = type("Thing", (Base,), {"__module__": __name__})
-        assert model._meta.tidb_auto_id_cache == 50
-        attrs = {"__module__": __name__, "Meta": meta}
-        assert type("Other", (Base,), attrs)._meta.tidb_auto_id_cache == 50
-        # Like most options, it is not for the tables of child models.
-        child = type("Child", (Ticket,), {"__module__": __name__})
-    assert not hasattr(child._meta, "tidb_auto_id_cache")
+    assert make_model("Thing", Base)._meta.tidb_auto_id_cache == 50
+    meta = {**vars(Base.Meta), "abstract": False}
+    assert make_model("Other", Base, meta=meta)._meta.tidb_auto_id_cache == 50
+    # Like most options, it is not for the tables of child models.
+    assert not hasattr(make_model("Child", Ticket)._meta, "tidb_auto_id_cache")
 
 
 # -- Checks
@@ -184,20 +171,21 @@ def test_inheritance():
         ),
     ],
 )
-def test_check(pk, options, id, message):
-    model = model_with(pk, **options)
+def test_check_names_the_wrong_option(make_model, pk, options, id, message):
+    fields = {} if pk is None else {"id": pk}
+    model = make_model("Thing", meta=options, **fields)
     (issue,) = check_model_options(model)
     assert issue.id == f"tidb_autorandom.{id}"
     assert message in issue.msg
     assert issue.hint and issue.obj is model
 
 
-def test_check_of_the_project():
+def test_check_finds_nothing_in_the_project():
     assert check_options(None) == []
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "sqlite"])
-def test_check_of_tables(monkeypatch):
+def test_check_compares_model_and_table(monkeypatch):
     assert check_table_options(databases=["default", "sqlite"]) == []
     assert check_table_options(databases=None) == []
     monkeypatch.setattr(Ticket._meta, "tidb_auto_id_cache", 5)
@@ -299,7 +287,7 @@ def test_histories_of_django_tidb_keep_their_options():
     assert detector(state, new)._detect_changes() == {}
 
 
-def test_unknown_options():
+def test_operation_refuses_unknown_options():
     with pytest.raises(ValueError, match=r"has \['verbose_name'\]; its options are"):
         AlterRowIdOptions("thing", {"verbose_name": "x"})
 
@@ -322,20 +310,20 @@ def migrate_options(old, new, alias="default", collect_sql=False):
         (SHARDED, {**SHARDED, "tidb_shard_row_id_bits": 3}),
     ],
 )
-def test_alter_table_and_back(old, new):
+def test_options_are_altered_and_back(make_model, create_tables, old, new):
     found = {"tidb_clustered": True}
-    with table(model_with(**old)):
-        for a, b in ((old, new), (new, old)):
-            migrate_options(a, b)
-            assert read_options(connection, "autorandom_thing") == {
-                **found,
-                **{name: value for name, value in b.items() if value is not None},
-            }
-        assert migrate_options(old, new, collect_sql=True)
+    create_tables(make_model("Thing", meta=old))
+    for a, b in ((old, new), (new, old)):
+        migrate_options(a, b)
+        assert read_options(connection, "autorandom_thing") == {
+            **found,
+            **{name: value for name, value in b.items() if value is not None},
+        }
+    assert migrate_options(old, new, collect_sql=True)
 
 
 @pytest.mark.django_db
-def test_sql():
+def test_sqlmigrate_shows_one_statement_an_option():
     old = {**SHARDED, "tidb_auto_id_cache": 5}
     new = {**SHARDED, "tidb_shard_row_id_bits": 5}
     assert migrate_options(old, new, collect_sql=True) == [
@@ -356,34 +344,34 @@ def test_sql():
         ({**SHARDED, "tidb_pre_split_regions": 1}, SHARDED, "when it creates it"),
     ],
 )
-def test_what_tidb_cannot_alter(monkeypatch, old, new, reason):
-    model = model_with(**old)
-    with table(model):
-        keys = {model.objects.create().pk for _ in range(3)}
-        if "cache" in next(iter(new)) and connection.tidb_version < (6, 4):
+def test_what_tidb_cannot_alter_takes_a_rebuild(
+    make_model, create_tables, monkeypatch, old, new, reason
+):
+    model = make_model("Thing", meta=old)
+    create_tables(model)
+    keys = {model.objects.create().pk for _ in range(3)}
+    if "cache" in next(iter(new)) and connection.tidb_version < (6, 4):
+        migrate_options(old, new)
+    else:
+        with pytest.raises(NotSupportedError, match=reason) as error:
             migrate_options(old, new)
-        else:
-            with pytest.raises(NotSupportedError, match=reason) as error:
-                migrate_options(old, new)
-            assert "Meta.tidb_" in str(error.value)
-            assert "of autorandom.Thing cannot be changed in the table" in str(
-                error.value
-            )
-            found = read_options(connection, "autorandom_thing")
-            assert found == {"tidb_clustered": True, **old}
-            # The way through, which sqlmigrate shows too.
-            options = {**connection.settings_dict["OPTIONS"], "rebuild_tables": True}
-            monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
-            assert "is rebuilt" in migrate_options(old, new, collect_sql=True)[0]
-            migrate_options(old, new)
+        assert "Meta.tidb_" in str(error.value)
+        assert "of autorandom.Thing cannot be changed in the table" in str(error.value)
         found = read_options(connection, "autorandom_thing")
-        assert found == {"tidb_clustered": True, **new}
-        assert set(model.objects.values_list("pk", flat=True)) == keys
-        assert model.objects.create().pk > max(keys)
+        assert found == {"tidb_clustered": True, **old}
+        # The way through, which sqlmigrate shows too.
+        options = {**connection.settings_dict["OPTIONS"], "rebuild_tables": True}
+        monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+        assert "is rebuilt" in migrate_options(old, new, collect_sql=True)[0]
+        migrate_options(old, new)
+    found = read_options(connection, "autorandom_thing")
+    assert found == {"tidb_clustered": True, **new}
+    assert set(model.objects.values_list("pk", flat=True)) == keys
+    assert model.objects.create().pk > max(keys)
 
 
 @pytest.mark.django_db(databases=["sqlite"], transaction=True)
-def test_other_databases():
+def test_other_databases_are_left_alone():
     assert migrate_options({}, {"tidb_auto_id_cache": 1}, "sqlite", True) == []
 
 

@@ -20,9 +20,10 @@ from django.db.models.functions import (
     Random,
 )
 from django.db.models.lookups import GreaterThan
-from django.test.utils import isolate_apps
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from tests.tables import isolated_models, model_class, tables_of_models
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -40,27 +41,15 @@ class UUID(models.Func):
 
 
 @pytest.fixture
-def table():
+def table(make_model, create_tables):
     """A function that makes a model with one field and its table."""
-    made = []
 
     def make(field):
-        class Thing(models.Model):
-            value = field
+        model = make_model("Thing", value=field)
+        create_tables(model)
+        return model
 
-            class Meta:
-                app_label = "core"
-
-        with connection.schema_editor() as editor:
-            editor.create_model(Thing)
-        made.append(Thing)
-        return Thing
-
-    with isolate_apps("tests.core"):
-        yield make
-        for model in made:
-            with connection.schema_editor() as editor:
-                editor.delete_model(model)
+    return make
 
 
 def inserted(model):
@@ -109,7 +98,7 @@ def inserted(model):
         (lambda: models.IntegerField(db_default=models.Value(1) + 1), 2),
     ],
 )
-def test_constants(table, field, expected):
+def test_constants_become_defaults_of_columns(table, field, expected):
     assert inserted(table(field())) == expected
 
 
@@ -122,12 +111,12 @@ def test_constants(table, field, expected):
         (lambda: models.CharField(max_length=36, db_default=UUID()), uuid.UUID),
     ],
 )
-def test_functions(table, field, holds):
+def test_functions_become_defaults_of_columns(table, field, holds):
     assert holds(inserted(table(field())))
 
 
 @pytest.mark.works("default-uuid")
-def test_function_on_an_added_column(table):
+def test_added_column_has_a_function_as_its_default(table):
     # ADD COLUMN would be refused: each row gets a value of its own.
     model = table(models.IntegerField(null=True))
     field = models.CharField(max_length=36, db_default=UUID())
@@ -159,23 +148,13 @@ values = st.recursive(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(value=values)
-def test_json(value):
+def test_json_comes_back_from_a_default(value):
     field = models.JSONField(db_default=models.Value(value, models.JSONField()))
-    with isolate_apps("tests.core"):
-
-        class Document(models.Model):
-            value = field
-
-            class Meta:
-                app_label = "core"
-
-        with connection.schema_editor() as editor:
-            editor.create_model(Document)
-        try:
-            assert json.loads(inserted(Document)) == value
-        finally:
-            with connection.schema_editor() as editor:
-                editor.delete_model(Document)
+    # The fixtures last for all the examples.
+    with isolated_models(), tables_of_models() as create_tables:
+        model = model_class("Document", module=__name__, value=field)
+        create_tables(model)
+        assert json.loads(inserted(model)) == value
 
 
 UNSUPPORTED = [
@@ -188,8 +167,9 @@ UNSUPPORTED = [
 
 
 @pytest.mark.parametrize("field", UNSUPPORTED)
-def test_refused_before_any_sql(table, field, django_assert_num_queries):
-    # There is no table that table() would have to drop.
+def test_unsupported_default_is_refused_before_any_sql(
+    table, field, django_assert_num_queries
+):
     with (
         django_assert_num_queries(0),
         pytest.raises(NotSupportedError, match=r"core\.Thing\.value.*DEFAULT"),
@@ -198,21 +178,14 @@ def test_refused_before_any_sql(table, field, django_assert_num_queries):
 
 
 @pytest.mark.parametrize("field", UNSUPPORTED)
-def test_check(field):
-    with isolate_apps("tests.core"):
-
-        class Thing(models.Model):
-            value = field()
-
-            class Meta:
-                app_label = "core"
-
-        (error,) = Thing.check(databases={"default"})
+def test_check_names_the_field_of_an_unsupported_default(make_model, field):
+    Thing = make_model("Thing", value=field())
+    (error,) = Thing.check(databases={"default"})
     assert error.id == "tidb.E001"
     assert error.obj is Thing._meta.get_field("value")
 
 
-def test_left_out(table, monkeypatch):
+def test_unsupported_default_is_left_out_with_the_option(table, monkeypatch):
     monkeypatch.setitem(
         connection.settings_dict["OPTIONS"], "drop_unsupported_db_defaults", True
     )
@@ -226,7 +199,7 @@ def test_left_out(table, monkeypatch):
 
 
 @pytest.mark.works("default-uuid")
-def test_alter(table):
+def test_default_is_set_and_dropped_by_alter_field(table):
     model = table(models.DateTimeField(null=True))
     old = model._meta.get_field("value")
     for default in (Now(), models.NOT_PROVIDED):
@@ -258,7 +231,7 @@ def test_options_are_checked(monkeypatch, name, value):
         connection.get_connection_params()
 
 
-def test_nothing_is_warned_of_without_need(table):
+def test_supported_default_warns_of_nothing(table):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = table(models.IntegerField(db_default=1))

@@ -6,7 +6,7 @@ import django
 import pytest
 from django.db import IntegrityError, OperationalError, connection, models
 from django.db.models import F
-from django.test.utils import CaptureQueriesContext, isolate_apps
+from django.test.utils import CaptureQueriesContext
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -15,28 +15,16 @@ pytestmark = [
 
 
 @pytest.fixture
-def note():
+def note(make_model, create_tables):
     """A model with a foreign key, and its table, which has an index for it."""
-    with isolate_apps("tests.core"):
-
-        class Tag(models.Model):
-            class Meta:
-                app_label = "core"
-
-        class Note(models.Model):
-            tag = models.ForeignKey(Tag, models.CASCADE)
-            rank = models.IntegerField()
-
-            class Meta:
-                app_label = "core"
-
-        with connection.schema_editor() as editor:
-            editor.create_model(Tag)
-            editor.create_model(Note)
-        yield Note
-        with connection.schema_editor() as editor:
-            editor.delete_model(Note)
-            editor.delete_model(Tag)
+    Tag = make_model("Tag")
+    Note = make_model(
+        "Note",
+        tag=models.ForeignKey(Tag, models.CASCADE),
+        rank=models.IntegerField(),
+    )
+    create_tables(Tag, Note)
+    return Note
 
 
 def indexes(model):
@@ -93,7 +81,7 @@ def remove(model, what):
 
 
 @pytest.mark.parametrize("what", OBJECTS.values(), ids=OBJECTS)
-def test_replaced(note, what):
+def test_index_is_replaced_and_comes_back(note, what):
     assert indexes(note) == [["tag_id"]]
     add(note, what)
     assert indexes(note) == [["tag_id", "rank"][: len(what.fields)]]
@@ -104,7 +92,7 @@ def test_replaced(note, what):
     assert is_enforced(note)
 
 
-def test_replaced_by_unique_together(note):
+def test_index_is_replaced_by_unique_together(note):
     with connection.schema_editor() as editor:
         editor.alter_unique_together(note, set(), {("tag", "rank")})
     assert indexes(note) == [["tag_id", "rank"]]
@@ -119,43 +107,37 @@ def test_replaced_by_unique_together(note):
     reason="Django 5.1 has no index_together: "
     "https://docs.djangoproject.com/en/5.1/releases/5.1/",
 )
-def test_replaced_by_index_together(note):
+def test_index_is_replaced_by_index_together(note):
     with connection.schema_editor() as editor:
         editor.alter_index_together(note, set(), {("tag", "rank")})
     assert indexes(note) == [["tag_id", "rank"]]
 
 
-def test_replaced_by_one_to_one(note):
+def test_index_is_replaced_by_one_to_one(note):
     altered(note, to=models.OneToOneField)
     assert indexes(note) == [["tag_id"]]
     assert is_enforced(note)
 
 
-def test_replaced_after_the_column_was_renamed(note):
+def test_index_is_replaced_after_the_column_was_renamed(note, make_model):
     field = altered(note, to=models.ForeignKey, name="label")
-    with isolate_apps("tests.core"):
-
-        class Note(models.Model):
-            label = models.ForeignKey(field.remote_field.model, models.CASCADE)
-            rank = models.IntegerField()
-
-            class Meta:
-                app_label = "core"
-
+    Note = make_model(
+        "RenamedNote",
+        label=models.ForeignKey(field.remote_field.model, models.CASCADE),
+        rank=models.IntegerField(),
+        meta={"db_table": note._meta.db_table},
+    )
     add(Note, models.Index(fields=["label", "rank"], name="i"))
     assert indexes(Note) == [["label_id", "rank"]]
 
 
-def test_in_create_table_there_is_none(note):
-    class Entry(models.Model):
-        tag = models.ForeignKey(
-            note._meta.get_field("tag").remote_field.model, models.CASCADE
-        )
-        rank = models.IntegerField()
-
-        class Meta:
-            app_label = "core"
-
+def test_new_table_has_no_index_to_replace(note, make_model):
+    tag = note._meta.get_field("tag").remote_field.model
+    Entry = make_model(
+        "Entry",
+        tag=models.ForeignKey(tag, models.CASCADE),
+        rank=models.IntegerField(),
+    )
     with connection.schema_editor() as editor:
         editor.create_model(Entry)
         editor.alter_unique_together(Entry, set(), {("tag", "rank")})
@@ -172,41 +154,23 @@ CONDITION = models.UniqueConstraint(
 EXPRESSION = models.Index(F("tag") + 1, "rank", name="k")
 
 
-def test_not_replaced(note):
+def test_index_stays_beside_one_that_cannot_replace_it(note):
     for what in (OTHER_COLUMN_FIRST, CONDITION, EXPRESSION):
         add(note, what)
         assert ["tag_id"] in indexes(note)
 
 
-def test_not_replaced_by_a_part_of_the_column():
-    with isolate_apps("tests.core"):
+def test_index_stays_beside_one_of_a_part_of_the_column(make_model, create_tables):
+    class Part(models.Index):
+        def create_sql(self, model, schema_editor, using="", **kwargs):
+            return "CREATE INDEX i ON core_note (tag_id(5))"
 
-        class Tag(models.Model):
-            name = models.CharField(max_length=20, primary_key=True)
-
-            class Meta:
-                app_label = "core"
-
-        class Note(models.Model):
-            tag = models.ForeignKey(Tag, models.CASCADE)
-
-            class Meta:
-                app_label = "core"
-
-        class Part(models.Index):
-            def create_sql(self, model, schema_editor, using="", **kwargs):
-                return "CREATE INDEX i ON core_note (tag_id(5))"
-
-        with connection.schema_editor() as editor:
-            editor.create_model(Tag)
-            editor.create_model(Note)
-        try:
-            add(Note, Part(fields=["tag"], name="i"))
-            assert indexes(Note) == [["tag_id"], ["tag_id"]]
-        finally:
-            with connection.schema_editor() as editor:
-                editor.delete_model(Note)
-                editor.delete_model(Tag)
+    name = models.CharField(max_length=20, primary_key=True)
+    Tag = make_model("Tag", name=name)
+    Note = make_model("Note", tag=models.ForeignKey(Tag, models.CASCADE))
+    create_tables(Tag, Note)
+    add(Note, Part(fields=["tag"], name="i"))
+    assert indexes(Note) == [["tag_id"], ["tag_id"]]
 
 
 def test_an_index_of_the_projects_own_stays(note):
@@ -216,7 +180,7 @@ def test_an_index_of_the_projects_own_stays(note):
     assert indexes(note) == [["tag_id", "rank"], ["tag_id"]]
 
 
-def test_what_another_table_refers_to(note):
+def test_index_that_another_table_refers_to_is_replaced(note):
     # Not by Django, to which it would have to be unique.
     with connection.cursor() as cursor:
         cursor.execute(
@@ -252,7 +216,7 @@ def test_other_indexes_cost_no_query(note):
     assert "ADD INDEX" in query["sql"] or "CREATE INDEX" in query["sql"]
 
 
-def test_sqlmigrate(note):
+def test_sqlmigrate_shows_the_replacement(note):
     with connection.schema_editor(collect_sql=True) as editor:
         editor.add_index(note, OBJECTS["index"])
         editor.add_constraint(note, CONDITION)

@@ -15,7 +15,6 @@ from django.db import (
 from django.db.backends.ddl_references import Statement, Table
 from django.db.migrations import RunSQL
 from django.db.migrations.state import ProjectState
-from django.test.utils import isolate_apps
 
 from django_tidb.fulltext import (
     DDL,
@@ -300,7 +299,7 @@ def test_create_fulltext_index_names_the_option(cursor):
         editor.execute("CREATE FULLTEXT INDEX f ON article (a)")
 
 
-def test_skipped(cursor, skip, monkeypatch):
+def test_fulltext_indexes_are_left_out_with_the_option(cursor, skip, monkeypatch):
     sent = []
     driver = type(cursor.cursor.cursor)
     execute = driver.execute
@@ -417,20 +416,12 @@ class FullTextIndex(models.Index):
 
 
 @pytest.fixture
-@isolate_apps("tests.core")
-def article(cursor):
-    class Article(models.Model):
-        a = models.TextField()
-
-        class Meta:
-            app_label = "core"
-            db_table = "article"
-
-    return Article
+def article(cursor, make_model):
+    return make_model("Article", a=models.TextField(), meta={"db_table": "article"})
 
 
 @pytest.mark.works("alter-several")
-def test_index_of_a_third_party(cursor, article, skip):
+def test_index_of_a_third_party_is_left_out(cursor, article, skip):
     index = FullTextIndex(fields=["a"], name="f")
     renamed = FullTextIndex(fields=["a"], name="g")
     with (
@@ -448,16 +439,10 @@ def test_index_of_a_third_party(cursor, article, skip):
     ]
 
 
-@isolate_apps("tests.core")
-def test_create_model_with_an_index_of_a_third_party(cursor, skip):
-    class Other(models.Model):
-        a = models.TextField()
-
-        class Meta:
-            app_label = "core"
-            db_table = "other"
-            indexes = [FullTextIndex(fields=["a"], name="f")]
-
+def test_create_model_leaves_out_an_index_of_a_third_party(cursor, skip, make_model):
+    index = FullTextIndex(fields=["a"], name="f")
+    meta = {"db_table": "other", "indexes": [index]}
+    Other = make_model("Other", a=models.TextField(), meta=meta)
     with (
         pytest.warns(UserWarning, match="Left out.*CREATE FULLTEXT INDEX `f`"),
         connection.schema_editor() as editor,
@@ -488,7 +473,7 @@ MATCH_AGAINST = [
 ]
 
 
-def test_match_against(cursor):
+def test_match_against_is_refused_with_a_remedy(cursor):
     numbers = set()
     for sql in MATCH_AGAINST:
         with pytest.raises(NotSupportedError) as raised:

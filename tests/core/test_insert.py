@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from django.db import connections, models
 from django.db.models import Value
-from django.test.utils import isolate_apps
 
 connection = connections["default"]
 
@@ -34,28 +33,15 @@ class TextualAutoField(models.BigAutoField):
 
 
 @pytest.fixture
-def model(transactional_db):
+def make_hit(make_model, create_tables):
     """A function that makes a model with a key, and its table."""
-    created = []
 
-    def make(key=None, bases=(), name="Hit", **options):
-        with isolate_apps("tests.core"):
-            meta = type("Meta", (), {"app_label": "core", **options})
-            contents = {"__module__": __name__, "Meta": meta}
-            if not bases:
-                contents["id"] = key
-                contents["name"] = models.CharField(max_length=20)
-            made = type(name, bases or (models.Model,), contents)
-        if made._meta.managed:
-            created.append(made)
-            with connection.schema_editor() as editor:
-                editor.create_model(made)
-        return made
+    def make(key):
+        Hit = make_model("Hit", id=key, name=models.CharField(max_length=20))
+        create_tables(Hit)
+        return Hit
 
-    yield make
-    for made in reversed(created):
-        with connection.schema_editor() as editor:
-            editor.delete_model(made)
+    return make
 
 
 def save(model, **values):
@@ -100,8 +86,8 @@ WAYS = [
         (models.BigAutoField, -(2**63)),
     ],
 )
-def test_negative_id(model, field, smallest):
-    Hit = model(field(primary_key=True))
+def test_negative_ids_are_kept(make_hit, field, smallest):
+    Hit = make_hit(field(primary_key=True))
     for insert in WAYS:
         Hit.objects.all().delete()
         for id in (-5, 7, -1, smallest):
@@ -118,16 +104,19 @@ def test_negative_id(model, field, smallest):
         assert list(ids) == [smallest, -6, -5, -1, 7, drawn]
 
 
-def test_negative_id_that_the_server_computes(model):
-    Hit = model(models.BigAutoField(primary_key=True))
+def test_negative_id_that_the_server_computes_is_read_back(make_hit):
+    Hit = make_hit(models.BigAutoField(primary_key=True))
     row = Hit(id=Value(2) - Value(7))
     row.save(force_insert=True)
     assert row.pk == Hit.objects.get().pk == -5
 
 
-def test_negative_id_of_inherited_models(model):
-    Hit = model(models.BigAutoField(primary_key=True))
-    Child = model(bases=(Hit,), name="ChildHit")
+def test_child_and_parent_have_the_same_negative_id(
+    make_hit, make_model, create_tables
+):
+    Hit = make_hit(models.BigAutoField(primary_key=True))
+    Child = make_model("ChildHit", Hit)
+    create_tables(Child)
     assert Child._meta.pk.name == "hit_ptr"
     for insert in (save, get_or_create):
         Child.objects.all().delete()
@@ -138,13 +127,14 @@ def test_negative_id_of_inherited_models(model):
         assert Child.objects.get().hit_ptr_id == Hit.objects.get().pk == -5
 
 
-def test_unsigned_id(model):
-    Hit = model(UnsignedAutoField(primary_key=True))
+def test_unsigned_ids_are_kept(make_hit, make_model):
+    Hit = make_hit(UnsignedAutoField(primary_key=True))
     # inspectdb writes a BigAutoField for such a column.
-    Inspected = model(
-        models.BigAutoField(primary_key=True),
-        managed=False,
-        db_table=Hit._meta.db_table,
+    Inspected = make_model(
+        "InspectedHit",
+        id=models.BigAutoField(primary_key=True),
+        name=models.CharField(max_length=20),
+        meta={"managed": False, "db_table": Hit._meta.db_table},
     )
     for hit in (Hit, Inspected):
         Hit.objects.all().delete()
@@ -154,8 +144,8 @@ def test_unsigned_id(model):
         assert list(ids) == [2**63 - 1, 2**63 + 5, 2**64 - 5]
 
 
-def test_unsigned_ids_that_are_drawn(model):
-    Hit = model(UnsignedAutoField(primary_key=True))
+def test_unsigned_ids_that_the_server_draws_are_read_back(make_hit):
+    Hit = make_hit(UnsignedAutoField(primary_key=True))
     with connection.cursor() as cursor:
         cursor.execute(
             f"ALTER TABLE {Hit._meta.db_table} AUTO_INCREMENT = {2**63 + 5:d}"
@@ -166,13 +156,13 @@ def test_unsigned_ids_that_are_drawn(model):
     assert row.pk == 2**63 + 1
 
 
-def test_unsigned_key_that_is_no_auto_field(model):
-    Hit = model(models.PositiveBigIntegerField(primary_key=True))
+def test_ids_of_an_unsigned_key_that_is_no_auto_field_are_kept(make_hit):
+    Hit = make_hit(models.PositiveBigIntegerField(primary_key=True))
     assert save(Hit, id=2**64 - 5).pk == Hit.objects.get().pk == 2**64 - 5
 
 
-def test_negative_id_of_a_field_with_a_converter(model):
-    Hit = model(TextualAutoField(primary_key=True))
+def test_negative_ids_pass_through_converters(make_hit):
+    Hit = make_hit(TextualAutoField(primary_key=True))
     assert save(Hit, id=-5).pk == "number -5"
     assert save(Hit, id="number -6").pk == "number -6"
     drawn = Hit.objects.create()

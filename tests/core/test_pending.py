@@ -87,11 +87,11 @@ def test_statement_of_another_kind():
 
 def test_form_that_a_statement_brings():
     statement = IndexStatement(
-        "CREATE VECTOR INDEX %(name)s ON %(table)s (%(columns)s)",
-        inline="VECTOR INDEX %(name)s (%(columns)s)",
+        "CREATE SPECIAL INDEX %(name)s ON %(table)s (%(columns)s)",
+        inline="SPECIAL INDEX %(name)s (%(columns)s)",
         **index().parts,
     )
-    assert Creation.clause(statement) == "VECTOR INDEX `i` (`a`, `b`)"
+    assert Creation.clause(statement) == "SPECIAL INDEX `i` (`a`, `b`)"
 
 
 def test_pending_keeps_the_order():

@@ -135,33 +135,18 @@ def test_meta_options_are_registered_once():
 
 def test_legacy_names():
     import django_tidb.fields
-    import django_tidb.fields.vector
     import django_tidb_autorandom
-    import django_tidb_vector
 
     assert (
         django_tidb.fields.BigAutoRandomField
         is django_tidb_autorandom.BigAutoRandomField
     )
-    for name in (
-        "CosineDistance",
-        "L1Distance",
-        "L2Distance",
-        "NegativeInnerProduct",
-        "VectorField",
-        "VectorIndex",
-    ):
-        assert getattr(django_tidb.fields.vector, name) is getattr(
-            django_tidb_vector, name
-        )
 
 
 def test_legacy_name_without_its_plugin(monkeypatch):
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: ())
     with pytest.raises(ImportError, match="pip install django-tidb-autorandom"):
         from django_tidb.fields import BigAutoRandomField  # noqa: F401
-    with pytest.raises(ImportError, match="pip install django-tidb-vector"):
-        from django_tidb.fields.vector import VectorField  # noqa: F401
 
 
 def test_name_that_never_was():

@@ -17,7 +17,6 @@ from django.db.models.functions import (
     Now,
     Round,
 )
-from django.test.utils import isolate_apps
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -194,32 +193,24 @@ def test_introspection_of_an_index_on_an_expression():
     reason="New in Django 5.0: https://docs.djangoproject.com/en/5.0/releases/5.0/",
 )
 @pytest.mark.django_db(transaction=True)
-@isolate_apps("tests.core")
-def test_a_db_default_that_was_left_out_is_inserted(monkeypatch):
+def test_a_db_default_that_was_left_out_is_inserted(create_tables, monkeypatch):
     class Event(models.Model):
         name = models.CharField(max_length=9)
         year = models.IntegerField(db_default=ExtractYear(Now()))
         notes = models.TextField(db_default="none")
         level = models.IntegerField(db_default=3)
 
-        class Meta:
-            app_label = "core"
-
     monkeypatch.setitem(
         connection.settings_dict["OPTIONS"], "drop_unsupported_db_defaults", True
     )
-    with connection.schema_editor() as editor, pytest.warns(UserWarning, match="Left"):
-        editor.create_model(Event)
-    try:
-        Event.objects.bulk_create([Event(name="bulk"), Event(name="set", year=1)])
-        Event.objects.create(name="one")
-        rows = Event.objects.values_list("name", "year", "notes", "level")
-        this_year = datetime.datetime.now(datetime.timezone.utc).year
-        assert set(rows) == {
-            ("bulk", this_year, "none", 3),
-            ("set", 1, "none", 3),
-            ("one", this_year, "none", 3),
-        }
-    finally:
-        with connection.schema_editor() as editor:
-            editor.delete_model(Event)
+    with pytest.warns(UserWarning, match="Left"):
+        create_tables(Event)
+    Event.objects.bulk_create([Event(name="bulk"), Event(name="set", year=1)])
+    Event.objects.create(name="one")
+    rows = Event.objects.values_list("name", "year", "notes", "level")
+    this_year = datetime.datetime.now(datetime.timezone.utc).year
+    assert set(rows) == {
+        ("bulk", this_year, "none", 3),
+        ("set", 1, "none", 3),
+        ("one", this_year, "none", 3),
+    }

@@ -13,7 +13,6 @@ from django.db import (
     connection,
     models,
 )
-from django.test.utils import isolate_apps
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from django_tidb import rebuild
 from django_tidb.definition import TableDefinition
 from django_tidb.introspection import read_definition
 from django_tidb.known_issues import KNOWN_ISSUES
+from tests.tables import isolated_models, model_class
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -285,22 +285,21 @@ def fault_at(monkeypatch, number, *, killed):
 
 def migrate():
     """A migration that takes a rebuild."""
-    with isolate_apps("tests.core"):
-
-        class Shop(models.Model):
-            price = models.DecimalField(max_digits=9, decimal_places=2)
-            plus = models.GeneratedField(
+    # A test calls this several times.
+    with isolated_models():
+        Shop = model_class(
+            "Shop",
+            module=__name__,
+            price=models.DecimalField(max_digits=9, decimal_places=2),
+            plus=models.GeneratedField(
                 expression=models.F("price") * 2,
                 output_field=models.IntegerField(),
                 db_persist=True,
-            )
-
-            class Meta:
-                app_label = "core"
-                db_table = "shop"
-
-        with connection.schema_editor() as editor:
-            editor.add_field(Shop, Shop._meta.get_field("plus"))
+            ),
+            meta={"db_table": "shop"},
+        )
+    with connection.schema_editor() as editor:
+        editor.add_field(Shop, Shop._meta.get_field("plus"))
 
 
 needs_generated = pytest.mark.skipif(

@@ -24,24 +24,6 @@ from .models import check
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture
-def created():
-    """Create tables, and drop them at the end."""
-    done = []
-
-    def create(*classes):
-        for model in classes:
-            with connection.schema_editor() as editor:
-                editor.create_model(model)
-            done.append(model)
-
-    with isolate_apps("tests.core"):
-        yield create
-    for model in reversed(done):
-        with connection.schema_editor() as editor:
-            editor.delete_model(model)
-
-
 def add_field(model, name, field):
     field.set_attributes_from_name(name)
     field.model = model
@@ -55,12 +37,12 @@ def constraints(model):
         return connection.introspection.get_constraints(cursor, model._meta.db_table)
 
 
-def test_add_unique_field(created):
+def test_add_unique_field(create_tables):
     class Tag(models.Model):
         class Meta:
             app_label = "core"
 
-    created(Tag)
+    create_tables(Tag)
     add_field(Tag, "slug", models.SlugField(unique=True, null=True))
     assert [
         info["columns"]
@@ -69,12 +51,12 @@ def test_add_unique_field(created):
     ] == [["slug"]]
 
 
-def test_add_unique_field_to_rows_that_are_equal(created):
+def test_add_unique_field_to_rows_that_are_equal(create_tables):
     class Tag(models.Model):
         class Meta:
             app_label = "core"
 
-    created(Tag)
+    create_tables(Tag)
     Tag.objects.bulk_create([Tag(), Tag()])
     # Nothing is left behind, so it can be tried again.
     for _ in range(2):
@@ -88,7 +70,7 @@ def test_add_unique_field_to_rows_that_are_equal(created):
 
 
 @pytest.mark.works("foreign-key")
-def test_add_one_to_one_field(created):
+def test_add_one_to_one_field(create_tables):
     class Tag(models.Model):
         class Meta:
             app_label = "core"
@@ -97,7 +79,7 @@ def test_add_one_to_one_field(created):
         class Meta:
             app_label = "core"
 
-    created(Tag, Note)
+    create_tables(Tag, Note)
     add_field(Note, "tag", models.OneToOneField(Tag, models.CASCADE, null=True))
     infos = [
         info for info in constraints(Note).values() if info["columns"] == ["tag_id"]
@@ -106,12 +88,12 @@ def test_add_one_to_one_field(created):
     assert any(info["unique"] for info in infos)
 
 
-def test_add_text_field_with_a_default(created):
+def test_add_text_field_with_a_default(create_tables):
     class Tag(models.Model):
         class Meta:
             app_label = "core"
 
-    created(Tag)
+    create_tables(Tag)
     Tag.objects.create()
     field = add_field(Tag, "text", models.TextField(default="filled in"))
     with connection.cursor() as cursor:
@@ -120,7 +102,7 @@ def test_add_text_field_with_a_default(created):
 
 
 @pytest.mark.works("foreign-key")
-def test_foreign_keys_are_enforced(created):
+def test_foreign_keys_are_enforced(create_tables):
     class Tag(models.Model):
         class Meta:
             app_label = "core"
@@ -131,12 +113,12 @@ def test_foreign_keys_are_enforced(created):
         class Meta:
             app_label = "core"
 
-    created(Tag, Note)
+    create_tables(Tag, Note)
     with pytest.raises(IntegrityError):
         Note.objects.create(tag_id=1)
 
 
-def test_foreign_key_columns_are_indexed(created):
+def test_foreign_key_columns_are_indexed(create_tables):
     # By the foreign key where there is one, else by Django.
     class Tag(models.Model):
         class Meta:
@@ -148,7 +130,7 @@ def test_foreign_key_columns_are_indexed(created):
         class Meta:
             app_label = "core"
 
-    created(Tag, Note)
+    create_tables(Tag, Note)
     assert [
         info["columns"]
         for info in constraints(Note).values()
@@ -156,7 +138,7 @@ def test_foreign_key_columns_are_indexed(created):
     ] == [["tag_id"]]
 
 
-def test_remove_fields_with_indexes(created):
+def test_remove_fields_with_indexes(create_tables):
     class Tag(models.Model):
         class Meta:
             app_label = "core"
@@ -169,7 +151,7 @@ def test_remove_fields_with_indexes(created):
         class Meta:
             app_label = "core"
 
-    created(Tag, Note)
+    create_tables(Tag, Note)
     with connection.schema_editor() as editor:
         for name in ("tag", "slug", "code"):
             editor.remove_field(Note, Note._meta.get_field(name))
@@ -190,14 +172,14 @@ def test_sqlmigrate_of_removing_a_field_from_a_table_that_is_gone():
     assert "DROP COLUMN `slug`" in editor.collected_sql[-1]
 
 
-def test_rename_field(created):
+def test_rename_field(create_tables):
     class Tag(models.Model):
         name = models.CharField(max_length=5, default="x")
 
         class Meta:
             app_label = "core"
 
-    created(Tag)
+    create_tables(Tag)
     Tag.objects.create(name="kept")
     new = models.CharField(max_length=5, default="x")
     new.set_attributes_from_name("title")
@@ -275,22 +257,15 @@ def definition(table):
         return cursor.fetchone()[1]
 
 
-@isolate_apps("tests.core")
-def test_percent_signs_in_names_and_values():
+def test_percent_signs_in_names_and_values(create_tables):
     class Share(models.Model):
         value = models.IntegerField(db_column="share (%)", db_comment="in %")
 
         class Meta:
             app_label = "core"
 
-    with connection.schema_editor() as editor:
-        editor.create_model(Share)
-    try:
-        text = definition("core_share")
-    finally:
-        with connection.schema_editor() as editor:
-            editor.delete_model(Share)
-    assert "NOT NULL COMMENT 'in %'" in text
+    create_tables(Share)
+    assert "NOT NULL COMMENT 'in %'" in definition("core_share")
 
 
 @pytest.mark.works("expression-index")
@@ -536,7 +511,7 @@ def test_sqlmigrate_of_clauses_with_line_breaks(bay_and_item):
         assert re.fullmatch("--.*", line)
 
 
-def test_unique_together_that_cannot_be_written(created, monkeypatch):
+def test_unique_together_that_cannot_be_written(create_tables, monkeypatch):
     class Tag(models.Model):
         x = models.IntegerField()
         y = models.IntegerField()
@@ -546,7 +521,7 @@ def test_unique_together_that_cannot_be_written(created, monkeypatch):
             app_label = "core"
             unique_together = [("x", "z")]
 
-    created(Tag)
+    create_tables(Tag)
     before = definition("core_tag")
 
     def fail(*args):
@@ -582,7 +557,7 @@ def test_forward_reference(bay_and_item, statements):
         Item.objects.create(bay_id=1, code="a")
 
 
-def test_reference_to_a_table_in_other_letters(created):
+def test_reference_to_a_table_in_other_letters(create_tables):
     class Parent(models.Model):
         class Meta:
             app_label = "core"
@@ -594,9 +569,9 @@ def test_reference_to_a_table_in_other_letters(created):
         class Meta:
             app_label = "core"
 
-    created(Parent)
+    create_tables(Parent)
     Parent._meta.db_table = "Core_Other_Letters"
-    created(Child)
+    create_tables(Child)
     supported = connection.features.supports_foreign_keys
     assert any(c["foreign_key"] for c in constraints(Child).values()) == supported
 
@@ -694,7 +669,7 @@ def test_rename_after_an_inline_create(bay_and_item):
 
 @pytest.mark.works("alter-several")
 @pytest.mark.works("foreign-key")
-def test_added_one_to_one_field_has_one_index(created, statements):
+def test_added_one_to_one_field_has_one_index(create_tables, statements):
     class Tag(models.Model):
         class Meta:
             app_label = "core"
@@ -703,7 +678,7 @@ def test_added_one_to_one_field_has_one_index(created, statements):
         class Meta:
             app_label = "core"
 
-    created(Tag, Note)
+    create_tables(Tag, Note)
     field = models.OneToOneField(Tag, models.CASCADE, null=True)
     field.set_attributes_from_name("tag")
     field.model = Note
@@ -714,14 +689,14 @@ def test_added_one_to_one_field_has_one_index(created, statements):
     assert definition("core_note").count("KEY `") == 1
 
 
-def test_alter_type_and_null_in_one_statement(created, statements):
+def test_alter_type_and_null_in_one_statement(create_tables, statements):
     class Tag(models.Model):
         name = models.IntegerField(null=True, db_comment="kept")
 
         class Meta:
             app_label = "core"
 
-    created(Tag)
+    create_tables(Tag)
     new = models.BigIntegerField(db_comment="kept")
     new.set_attributes_from_name("name")
     new.model = Tag
@@ -734,7 +709,7 @@ def test_alter_type_and_null_in_one_statement(created, statements):
     )
 
 
-def test_added_field_has_its_check(created, check_constraints):
+def test_added_field_has_its_check(create_tables, check_constraints):
     class Small(models.IntegerField):
         def db_check(self, connection):
             return "`size` < 10"
@@ -743,7 +718,7 @@ def test_added_field_has_its_check(created, check_constraints):
         class Meta:
             app_label = "core"
 
-    created(Tag)
+    create_tables(Tag)
     Tag.objects.create()
     size = add_field(Tag, "size", Small(default=1))
     assert ("CHECK ((`size` < 10))" in definition("core_tag")) == check_constraints
@@ -757,13 +732,13 @@ def test_added_field_has_its_check(created, check_constraints):
 
 
 @pytest.mark.parametrize("comment", ["100%", "5% off", "%s %(a)s %%", "b\n'%%s"])
-def test_table_comments_with_percent_signs(created, comment):
+def test_table_comments_with_percent_signs(create_tables, comment):
     class Tag(models.Model):
         class Meta:
             app_label = "core"
             db_table_comment = "90%"
 
-    created(Tag)
+    create_tables(Tag)
     with connection.schema_editor() as editor:
         editor.alter_db_table_comment(Tag, "90%", comment)
     with connection.cursor() as cursor:
@@ -774,14 +749,14 @@ def test_table_comments_with_percent_signs(created, comment):
         assert cursor.fetchone() == (comment,)
 
 
-def test_a_column_that_a_generated_one_uses_cannot_be_dropped(created):
+def test_a_column_that_a_generated_one_uses_cannot_be_dropped(create_tables):
     class Tag(models.Model):
         name = models.CharField(max_length=9)
 
         class Meta:
             app_label = "core"
 
-    created(Tag)
+    create_tables(Tag)
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE core_tag ADD COLUMN low TEXT AS (LOWER(name))")
     before = definition("core_tag")
@@ -828,14 +803,14 @@ def test_references_take_the_new_type_of_a_key():
 
 
 @pytest.mark.works("modify-lossy")
-def test_alteration_that_fails_leaves_the_table_as_it_was(created):
+def test_alteration_that_fails_leaves_the_table_as_it_was(create_tables):
     class Tag(models.Model):
         name = models.CharField(max_length=5, db_index=True)
 
         class Meta:
             app_label = "core"
 
-    created(Tag)
+    create_tables(Tag)
     Tag.objects.bulk_create([Tag(name="x"), Tag(name="x")])
     before = definition("core_tag")
     new = models.CharField(max_length=9, unique=True, null=True, db_column="title")
@@ -856,7 +831,7 @@ def test_alteration_that_fails_leaves_the_table_as_it_was(created):
     assert "`title` varchar(9)" in definition("core_tag")
 
 
-def test_unique_together_that_fails_leaves_the_table_as_it_was(created):
+def test_unique_together_that_fails_leaves_the_table_as_it_was(create_tables):
     class Tag(models.Model):
         a = models.IntegerField()
         b = models.IntegerField()
@@ -866,7 +841,7 @@ def test_unique_together_that_fails_leaves_the_table_as_it_was(created):
             app_label = "core"
             unique_together = [("a", "c")]
 
-    created(Tag)
+    create_tables(Tag)
     Tag.objects.bulk_create([Tag(a=1, b=1, c=1), Tag(a=1, b=1, c=2)])
     before = sorted(definition("core_tag").split(",\n"))
     # Two unique indexes can be made, and the third cannot.
@@ -884,7 +859,7 @@ def test_unique_together_that_fails_leaves_the_table_as_it_was(created):
     assert sum(info["unique"] for info in constraints(Tag).values()) == 4
 
 
-def test_remove_a_check_that_the_server_ignored(created, check_constraints):
+def test_remove_a_check_that_the_server_ignored(create_tables, check_constraints):
     if not check_constraints:
         pytest.skip(
             "TiDB has CHECK constraints from 7.2: "
@@ -897,7 +872,7 @@ def test_remove_a_check_that_the_server_ignored(created, check_constraints):
         class Meta:
             app_label = "core"
 
-    created(Tag)
+    create_tables(Tag)
     constraint = models.CheckConstraint(**{check: models.Q(a__gt=0)}, name="positive")
     with connection.schema_editor() as editor:
         editor.remove_constraint(Tag, constraint)
@@ -906,14 +881,14 @@ def test_remove_a_check_that_the_server_ignored(created, check_constraints):
     assert "CHECK" not in definition("core_tag")
 
 
-def test_expression_index_where_there_is_none(created, statements, monkeypatch):
+def test_expression_index_where_there_is_none(create_tables, statements, monkeypatch):
     class Tag(models.Model):
         name = models.CharField(max_length=9)
 
         class Meta:
             app_label = "core"
 
-    created(Tag)
+    create_tables(Tag)
     monkeypatch.setattr(connection.features, "supports_expression_indexes", False)
     index = models.Index(Lower("name"), name="tag_lower")
     assert statements(lambda editor: editor.add_index(Tag, index)) == []

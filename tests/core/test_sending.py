@@ -20,7 +20,7 @@ from django.db import (
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.migrations.state import ProjectState
-from django.test.utils import CaptureQueriesContext, isolate_apps
+from django.test.utils import CaptureQueriesContext
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -37,16 +37,8 @@ def no_tables():
 
 
 @pytest.fixture
-def bowl(no_tables):
-    with isolate_apps("tests.core"):
-
-        class Bowl(models.Model):
-            size = models.IntegerField(default=1)
-
-            class Meta:
-                app_label = "core"
-
-        yield Bowl
+def bowl(no_tables, make_model):
+    return make_model("Bowl", size=models.IntegerField(default=1))
 
 
 def exists(table):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from django.db import DatabaseError, connection, models
-from django.test.utils import isolate_apps
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -327,15 +326,13 @@ def sent():
 # Where it is refused, a new table takes the place of the old one.
 @pytest.mark.works("modify-lossy")
 @pytest.mark.parametrize("has_foreign_keys", [False, True])
-@isolate_apps("tests.core")
 def test_statements_of_django_apply_as_the_server_applies_them(
-    tables, check_constraints, sent, has_foreign_keys
+    tables, isolated_apps, check_constraints, sent, has_foreign_keys
 ):
     class Parent(models.Model):
         id = models.IntegerField(primary_key=True)
 
         class Meta:
-            app_label = "core"
             db_table = "parent"
 
     def parent():
@@ -350,7 +347,6 @@ def test_statements_of_django_apply_as_the_server_applies_them(
         owner = parent()
 
         class Meta:
-            app_label = "core"
             db_table = "t"
             indexes = [models.Index(fields=["name", "-count"], name="t_both")]
             constraints = [

@@ -6,7 +6,6 @@ import pytest
 from django.apps import apps
 from django.core import checks
 from django.db import connections, models
-from django.test.utils import isolate_apps
 
 pytestmark = pytest.mark.django_db
 
@@ -61,20 +60,11 @@ def test_collation_of_the_hint_exists(tidb):
     assert tidb.fetchone() == (connections["default"].tidb_version >= (6, 0),)
 
 
-def test_many_fields_are_counted(monkeypatch):
-    with isolate_apps("tests.core"):
-        models_ = [
-            type(
-                f"Thing{i}",
-                (models.Model,),
-                {
-                    "name": models.CharField(max_length=9, unique=True),
-                    "__module__": __name__,
-                    "Meta": type("Meta", (), {"app_label": "core"}),
-                },
-            )
-            for i in range(9)
-        ]
+def test_many_fields_are_counted(make_model, monkeypatch):
+    models_ = [
+        make_model(f"Thing{i}", name=models.CharField(max_length=9, unique=True))
+        for i in range(9)
+    ]
     validation = connections["default"].validation
     monkeypatch.setattr(validation, "models", lambda: models_[:5])
     (info,) = messages("tidb.I001")

@@ -138,25 +138,18 @@ def test_model_form():
 @pytest.mark.works("vector")
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("default", [[1, 2, 3], lambda: [1, 2, 3]])
-@isolate_apps("tests.vector")
-def test_add_field_with_a_default_to_rows(default):
+def test_add_field_with_a_default_to_rows(create_tables, default):
     class Model(models.Model):
         class Meta:
             app_label = "vector"
 
-    connection = connections["default"]
-    with connection.schema_editor() as editor:
-        editor.create_model(Model)
-    try:
-        Model.objects.create()
-        field = VectorField(dimensions=3, default=default)
-        field.contribute_to_class(Model, "embedding")
-        with connection.schema_editor() as editor:
-            editor.add_field(Model, field)
-        assert Model.objects.get().embedding.tolist() == [1, 2, 3]
-    finally:
-        with connection.schema_editor() as editor:
-            editor.delete_model(Model)
+    create_tables(Model)
+    Model.objects.create()
+    field = VectorField(dimensions=3, default=default)
+    field.contribute_to_class(Model, "embedding")
+    with connections["default"].schema_editor() as editor:
+        editor.add_field(Model, field)
+    assert Model.objects.get().embedding.tolist() == [1, 2, 3]
 
 
 def test_deconstruct():
@@ -249,23 +242,6 @@ def test_db_type():
     assert VectorField().db_type(connection) == "vector"
 
 
-@pytest.fixture
-def create():
-    """A function that creates the table of a model, which goes after the test."""
-    created = []
-    connection = connections["default"]
-
-    def create(model):
-        created.append(model)
-        with connection.schema_editor() as editor:
-            editor.create_model(model)
-
-    yield create
-    for model in created:
-        with connection.schema_editor() as editor:
-            editor.delete_model(model)
-
-
 @pytest.mark.works("vector")
 @pytest.mark.django_db
 def test_update_and_expressions():
@@ -317,15 +293,14 @@ def test_deferred_iterated_copied_and_pickled():
 
 @pytest.mark.works("vector")
 @pytest.mark.django_db(transaction=True)
-@isolate_apps("tests.vector")
-def test_none_where_a_vector_is_needed(create, django_assert_num_queries):
+def test_none_where_a_vector_is_needed(create_tables, django_assert_num_queries):
     class Model(models.Model):
         embedding = VectorField(dimensions=3)
 
         class Meta:
             app_label = "vector"
 
-    create(Model)
+    create_tables(Model)
     item = Model.objects.create(embedding=[1, 2, 3])
     message = "vector.Model.embedding: a vector is needed, not None"
     with django_assert_num_queries(0):
@@ -438,15 +413,14 @@ def test_defaults_that_are_arrays_can_be_written_to_migrations():
 @pytest.mark.skipif(django.VERSION < (5, 0), reason="db_default is new in Django 5.0")
 @pytest.mark.works("vector")
 @pytest.mark.django_db(transaction=True)
-@isolate_apps("tests.vector")
-def test_db_default(create):
+def test_db_default(create_tables):
     class Model(models.Model):
         embedding = VectorField(dimensions=3, db_default=[1, 2.5, 3])
 
         class Meta:
             app_label = "vector"
 
-    create(Model)
+    create_tables(Model)
     created = Model.objects.create()
     assert Model.objects.get(pk=created.pk).embedding.tolist() == [1, 2.5, 3]
     # What the server has made of it is not known yet.
@@ -460,13 +434,12 @@ def test_db_default(create):
 @pytest.mark.works("vector")
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("null", [False, True])
-@isolate_apps("tests.vector")
-def test_add_field_with_db_default_to_rows(create, null):
+def test_add_field_with_db_default_to_rows(create_tables, null):
     class Model(models.Model):
         class Meta:
             app_label = "vector"
 
-    create(Model)
+    create_tables(Model)
     Model.objects.create()
     field = VectorField(
         dimensions=3, null=null, default=[4, 5, 6], db_default=[1, 2.5, 3]
@@ -482,8 +455,7 @@ def test_add_field_with_db_default_to_rows(create, null):
 
 @pytest.mark.works("vector")
 @pytest.mark.django_db(transaction=True)
-@isolate_apps("tests.vector")
-def test_alter_dimensions_where_names_have_percent_signs(create):
+def test_alter_dimensions_where_names_have_percent_signs(create_tables):
     class Model(models.Model):
         embedding = VectorField(dimensions=3, null=True, db_column="%s")
 
@@ -491,7 +463,7 @@ def test_alter_dimensions_where_names_have_percent_signs(create):
             app_label = "vector"
             db_table = "vector 50%"
 
-    create(Model)
+    create_tables(Model)
     with connections["default"].cursor() as cursor:
         cursor.execute("INSERT INTO `vector 50%` (`%s`) VALUES ('[1,2,3]')")
     new = VectorField(dimensions=4, null=True, db_column="%s")
@@ -506,8 +478,7 @@ def test_alter_dimensions_where_names_have_percent_signs(create):
 
 @pytest.mark.works("vector")
 @pytest.mark.django_db(transaction=True)
-@isolate_apps("tests.vector")
-def test_alter_dimensions(create, django_assert_num_queries):
+def test_alter_dimensions(create_tables, django_assert_num_queries):
     class Model(models.Model):
         embedding = VectorField(dimensions=3, null=True)
 
@@ -521,7 +492,7 @@ def test_alter_dimensions(create, django_assert_num_queries):
             editor.alter_field(Model, old, new)
         return new
 
-    create(Model)
+    create_tables(Model)
     pk = Model.objects.create(embedding=[1, 2, 3]).pk
     Model.objects.create()
     field = alter(Model._meta.get_field("embedding"), VectorField(null=True))

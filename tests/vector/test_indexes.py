@@ -4,7 +4,6 @@ import pytest
 from django.core import checks
 from django.db import DatabaseError, NotSupportedError, connections, models
 from django.db.migrations.writer import MigrationWriter
-from django.test.utils import isolate_apps
 
 from django_tidb_vector import (
     CosineDistance,
@@ -115,15 +114,9 @@ def test_rows_are_not_copied_unasked(connection, index, tiflash):
 
 
 @pytest.mark.works("vector")
-@isolate_apps("tests.vector")
-def test_sql_inside_create_table(connection, index, tiflash):
-    class Model(models.Model):
-        embedding = VectorField(dimensions=3)
-
-        class Meta:
-            app_label = "vector"
-            indexes = [index]
-
+def test_index_stands_inside_create_table(connection, index, tiflash, make_model):
+    vector = VectorField(dimensions=3)
+    Model = make_model("Model", embedding=vector, meta={"indexes": [index]})
     editor = connection.SchemaEditorClass(connection)
     sql, _ = editor.table_sql(Model)
     assert f", {INLINE})" in sql
@@ -131,18 +124,12 @@ def test_sql_inside_create_table(connection, index, tiflash):
 
 
 @pytest.mark.works("vector")
-@isolate_apps("tests.vector")
 @pytest.mark.django_db(transaction=True)
 def test_server_understands_the_sql_and_misses_tiflash(
-    connection, index, tiflash, without_tiflash
+    connection, index, tiflash, without_tiflash, make_model
 ):
-    class Model(models.Model):
-        embedding = VectorField(dimensions=3)
-
-        class Meta:
-            app_label = "vector"
-            indexes = [index]
-
+    vector = VectorField(dimensions=3)
+    Model = make_model("Model", embedding=vector, meta={"indexes": [index]})
     # What the server says after it has read the definition of the index.
     with (
         pytest.raises(DatabaseError, match="TiFlash store count is 0"),
@@ -162,7 +149,7 @@ def test_server_understands_the_sql_and_misses_tiflash(
 
 
 @pytest.mark.works("vector")
-def test_clear_error_without_tiflash(connection, index, without_tiflash):
+def test_error_without_tiflash_names_the_option(connection, index, without_tiflash):
     editor = connection.SchemaEditorClass(connection)
     with pytest.raises(NotSupportedError) as error:
         index.create_sql(Item, editor)
@@ -175,35 +162,29 @@ def test_clear_error_without_tiflash(connection, index, without_tiflash):
 
 
 @pytest.mark.works("vector")
-@isolate_apps("tests.vector")
 @pytest.mark.django_db(transaction=True)
-def test_left_out_without_tiflash(connection, index, without_tiflash, monkeypatch):
-    class Model(models.Model):
-        embedding = VectorField(dimensions=3)
-
-        class Meta:
-            app_label = "vector"
-            indexes = [index, models.Index(fields=["id"], name="other")]
-
+def test_index_is_left_out_without_tiflash_with_the_option(
+    connection, index, without_tiflash, make_model, create_tables, monkeypatch
+):
+    indexes = [index, models.Index(fields=["id"], name="other")]
+    vector = VectorField(dimensions=3)
+    Model = make_model("Model", embedding=vector, meta={"indexes": indexes})
     options = {**connection.settings_dict["OPTIONS"], DISABLED: True}
     monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
     another = VectorIndex(L2Distance("embedding"), name="another")
-    with pytest.warns(RuntimeWarning) as warned, connection.schema_editor() as editor:
-        editor.create_model(Model)
-        editor.add_index(Model, another)
-        editor.remove_index(Model, another)
-    try:
-        assert [str(warning.message) for warning in warned] == [
-            f"Left out: The index '{name}' of vector.Model needs a TiFlash node, and "
-            "the cluster of database 'default' has none."
-            for name in ("nearest", "another")
-        ]
-        with connection.cursor() as cursor:
-            found = connection.introspection.get_constraints(cursor, "vector_model")
-        assert set(found) == {"PRIMARY", "other"}
-    finally:
+    with pytest.warns(RuntimeWarning) as warned:
+        create_tables(Model)
         with connection.schema_editor() as editor:
-            editor.delete_model(Model)
+            editor.add_index(Model, another)
+            editor.remove_index(Model, another)
+    assert [str(warning.message) for warning in warned] == [
+        f"Left out: The index '{name}' of vector.Model needs a TiFlash node, and "
+        "the cluster of database 'default' has none."
+        for name in ("nearest", "another")
+    ]
+    with connection.cursor() as cursor:
+        found = connection.introspection.get_constraints(cursor, "vector_model")
+    assert set(found) == {"PRIMARY", "other"}
 
 
 @pytest.mark.works("vector")
@@ -227,16 +208,14 @@ def test_wait_until_built(index, monkeypatch):
     assert index.wait_until_built(Item, interval=0) == IndexStatus(8, 0)
 
 
-@isolate_apps("tests.vector")
-def test_checks():
-    class Model(models.Model):
-        free = VectorField()
-        fixed = VectorField(dimensions=3)
-        number = models.IntegerField()
-
-        class Meta:
-            app_label = "vector"
-            indexes = [
+def test_checks_name_the_wrong_index(make_model):
+    Model = make_model(
+        "Model",
+        free=VectorField(),
+        fixed=VectorField(dimensions=3),
+        number=models.IntegerField(),
+        meta={
+            "indexes": [
                 VectorIndex(L1Distance("fixed"), name="i1"),
                 VectorIndex(L2Distance("free"), name="i2"),
                 VectorIndex(L2Distance("number"), name="i3"),
@@ -244,7 +223,8 @@ def test_checks():
                 VectorIndex(CosineDistance("fixed"), name="i5"),
                 VectorIndex(CosineDistance("fixed"), name="i6"),
             ]
-
+        },
+    )
     hint = "It must be a VectorField with dimensions of this model."
     found = [e for index in Model._meta.indexes for e in index.check_model(Model)]
     assert found == [

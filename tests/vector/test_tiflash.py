@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from django.db import NotSupportedError, connections, models
-from django.test.utils import isolate_apps
 
 from django_tidb_vector import (
     CosineDistance,
@@ -38,65 +37,49 @@ def replicas(connection, table):
         return (cursor.fetchone() or (0,))[0]
 
 
-@isolate_apps("tests.vector")
-def test_index_of_a_new_table(connection):
+def test_index_of_a_new_table(connection, create_tables):
     class Model(models.Model):
         embedding = VectorField(dimensions=3)
 
         objects = VectorManager()
 
         class Meta:
-            app_label = "vector"
             indexes = [VectorIndex(CosineDistance("embedding"), name="near")]
 
     (index,) = Model._meta.indexes
+    create_tables(Model)
+    assert replicas(connection, "vector_model") == 1
+    with connection.cursor() as cursor:
+        found = connection.introspection.get_constraints(cursor, "vector_model")
+    assert found["near"]["columns"] == ["embedding"]
+    assert found["near"]["type"] == "hnsw"
+    Model.objects.bulk_create(Model(embedding=[n, 1, 100 - n]) for n in range(100))
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE vector_model COMPACT")
+    assert index.wait_until_built(Model).not_indexed == 0
+    nearest = Model.objects.nearest("embedding", [50, 1, 50], k=3, candidates=30)
+    assert "annIndex:COSINE" in nearest.explain()
+    assert nearest[0].embedding.tolist() == [50, 1, 50]
     with connection.schema_editor() as editor:
-        editor.create_model(Model)
-    try:
-        assert replicas(connection, "vector_model") == 1
-        with connection.cursor() as cursor:
-            found = connection.introspection.get_constraints(cursor, "vector_model")
-        assert found["near"]["columns"] == ["embedding"]
-        assert found["near"]["type"] == "hnsw"
-        Model.objects.bulk_create(Model(embedding=[n, 1, 100 - n]) for n in range(100))
-        with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE vector_model COMPACT")
-        assert index.wait_until_built(Model).not_indexed == 0
-        nearest = Model.objects.nearest("embedding", [50, 1, 50], k=3, candidates=30)
-        assert "annIndex:COSINE" in nearest.explain()
-        assert nearest[0].embedding.tolist() == [50, 1, 50]
-        with connection.schema_editor() as editor:
-            editor.remove_index(Model, index)
-        with connection.cursor() as cursor:
-            found = connection.introspection.get_constraints(cursor, "vector_model")
-        assert "near" not in found
-    finally:
-        with connection.schema_editor() as editor:
-            editor.delete_model(Model)
+        editor.remove_index(Model, index)
+    with connection.cursor() as cursor:
+        found = connection.introspection.get_constraints(cursor, "vector_model")
+    assert "near" not in found
 
 
-@isolate_apps("tests.vector")
-def test_index_of_a_table_with_rows(connection):
+def test_index_of_a_table_with_rows(connection, create_tables):
     class Model(models.Model):
         embedding = VectorField(dimensions=3)
 
-        class Meta:
-            app_label = "vector"
-
+    create_tables(Model)
+    Model.objects.create(embedding=[1, 2, 3])
+    index = VectorIndex(L2Distance("embedding"), name="near")
+    with (
+        pytest.raises(NotSupportedError, match="which has rows, but no replica"),
+        connection.schema_editor() as editor,
+    ):
+        editor.add_index(Model, index)
+    asked = VectorIndex(*index.expressions, name="near", tiflash_replicas=1)
     with connection.schema_editor() as editor:
-        editor.create_model(Model)
-    try:
-        Model.objects.create(embedding=[1, 2, 3])
-        index = VectorIndex(L2Distance("embedding"), name="near")
-        with (
-            pytest.raises(NotSupportedError, match="which has rows, but no replica"),
-            connection.schema_editor() as editor,
-        ):
-            editor.add_index(Model, index)
-        asked = VectorIndex(*index.expressions, name="near", tiflash_replicas=1)
-        with connection.schema_editor() as editor:
-            editor.add_index(Model, asked)
-        assert replicas(connection, "vector_model") == 1
-    finally:
-        with connection.schema_editor() as editor:
-            editor.delete_model(Model)
+        editor.add_index(Model, asked)
+    assert replicas(connection, "vector_model") == 1

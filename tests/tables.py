@@ -1,0 +1,56 @@
+"""Models that are in no app's registry, and their tables.
+
+The fixtures of conftest.py are made from these, and are what most tests need.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+from django.db import connections, models
+from django.test.utils import isolate_apps
+
+APPS = ("tests.autorandom", "tests.core", "tests.vector")
+
+
+def isolated_models():
+    """Keep the models that are defined within out of the registry of the project."""
+    return isolate_apps(*APPS)
+
+
+def model_class(name, /, *bases, module, meta=None, **contents):
+    """Return a new model; its fields are keywords, and `meta` has the Meta options.
+
+    The app is the one that the module of the test is in.
+    """
+    contents["__module__"] = module
+    if meta is not None:
+        contents["Meta"] = type("Meta", (), meta)
+    return type(name, bases or (models.Model,), contents)
+
+
+@contextmanager
+def tables_of_models():
+    """Give a function that creates tables, which are dropped at the end.
+
+    The models are given in an order in which each one refers to earlier ones only;
+    their tables are dropped in the opposite order.
+    """
+    connection = connections["default"]
+    created = []
+
+    def create(*classes):
+        for model in classes:
+            # Before the statement, which can fail after it has made the table.
+            created.append(model)
+            with connection.schema_editor() as editor:
+                editor.create_model(model)
+
+    try:
+        yield create
+    finally:
+        tables = {table.lower() for table in connection.introspection.table_names()}
+        for model in reversed(created):
+            if model._meta.db_table.lower() in tables:
+                with connection.schema_editor() as editor:
+                    editor.delete_model(model)
