@@ -307,8 +307,8 @@ def _check_checks(
     name = alteration.table.name
     if "`" in name and new.checks and KNOWN_ISSUES["check-backtick"].affects(version):
         raise NotSupportedError(
-            f"The table {name!r} cannot be rebuilt for {alteration.clauses}: while "
-            f"there is a backtick in its name, TiDB {version} cannot add its CHECK "
+            f"The table {name!r} cannot be rebuilt for {alteration.sql}: while there "
+            f"is a backtick in its name, TiDB {version} cannot add its CHECK "
             "constraints. Rename the table first."
         )
 
