@@ -34,11 +34,14 @@ __all__ = ["alter_field", "alter_options", "warn_of_altered_cache"]
 if TYPE_CHECKING:
     from django.db.migrations.state import ModelState
 
+    from django_tidb.base import DatabaseWrapper
+    from django_tidb.schema import DatabaseSchemaEditor
+
 _VARIABLE = "SESSION.tidb_allow_remove_auto_inc"
 
 
 def rebuild(
-    schema_editor: Any,
+    schema_editor: DatabaseSchemaEditor,
     model: type[Model],
     changes: Sequence[Change] | None,
     reason: str,
@@ -70,7 +73,10 @@ def _is_auto_increment(field: Field | None) -> bool:
 
 
 def alter_field(
-    schema_editor: Any, model: type[Model], old_field: Field, new_field: Field
+    schema_editor: DatabaseSchemaEditor,
+    model: type[Model],
+    old_field: Field,
+    new_field: Field,
 ) -> bool:
     """
     Alter a column whose type gains, loses or changes AUTO_RANDOM. Return
@@ -129,7 +135,10 @@ def alter_field(
 
 
 def _cannot_alter(
-    schema_editor: Any, model: type[Model], old_field: Field, new_field: Field
+    schema_editor: DatabaseSchemaEditor,
+    model: type[Model],
+    old_field: Field,
+    new_field: Field,
 ) -> str | None:
     """Return the reason why ALTER TABLE cannot make the change, or None if it can."""
     connection = schema_editor.connection
@@ -173,7 +182,7 @@ def _cannot_alter(
 
 
 def _changes(
-    schema_editor: Any, old_field: Field, new_field: Field
+    schema_editor: DatabaseSchemaEditor, old_field: Field, new_field: Field
 ) -> list[Change] | None:
     """Return the changes that a rebuild applies, or None if it cannot make them."""
     # A rebuild copies columns by name and leaves other tables alone, so neither the
@@ -193,13 +202,13 @@ def _changes(
 
 
 def _primary_key(
-    schema_editor: Any, columns: Iterable[str], clustered: bool | None
+    schema_editor: DatabaseSchemaEditor, columns: Iterable[str], clustered: bool | None
 ) -> Key:
     name_of = schema_editor.connection.introspection.identifier_converter
     return Key.primary(map(name_of, columns), clustered)
 
 
-def _is_auto_random(connection: Any, table: str) -> bool:
+def _is_auto_random(connection: DatabaseWrapper, table: str) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() "
@@ -211,7 +220,10 @@ def _is_auto_random(connection: Any, table: str) -> bool:
 
 
 def _is_renamed(
-    schema_editor: Any, model: type[Model], old_field: Field, new_field: Field
+    schema_editor: DatabaseSchemaEditor,
+    model: type[Model],
+    old_field: Field,
+    new_field: Field,
 ) -> bool:
     """Return whether an earlier run of the migration has renamed the column."""
     if schema_editor.collect_sql or old_field.column == new_field.column:
@@ -236,22 +248,28 @@ def _step(field: Field, new_field: Field) -> Field:
     return step
 
 
-def _modification(schema_editor: Any, field: Field) -> Change:
+def _modification(schema_editor: DatabaseSchemaEditor, field: Field) -> Change:
     connection = schema_editor.connection
     name = connection.introspection.identifier_converter(field.column)
     return ModifyColumn(Column(name, f"{field.db_type(connection)} NOT NULL"))
 
 
-def _modify(schema_editor: Any, model: type[Model], field: Field) -> None:
+def _modify(
+    schema_editor: DatabaseSchemaEditor, model: type[Model], field: Field
+) -> None:
     _alter(schema_editor, model, _modification(schema_editor, field))
 
 
-def _alter(schema_editor: Any, model: type[Model], change: Change) -> None:
+def _alter(
+    schema_editor: DatabaseSchemaEditor, model: type[Model], change: Change
+) -> None:
     alteration = Alteration(TableName.of(model._meta.db_table), (change,))
     schema_editor.execute(alteration.sql, None)
 
 
-def _convert(schema_editor: Any, model: type[Model], field: Field) -> None:
+def _convert(
+    schema_editor: DatabaseSchemaEditor, model: type[Model], field: Field
+) -> None:
     connection = schema_editor.connection
     table = model._meta.db_table
     with connection.cursor() as cursor:
@@ -284,7 +302,7 @@ def _convert(schema_editor: Any, model: type[Model], field: Field) -> None:
     _alter(schema_editor, model, SetTableOption("AUTO_RANDOM_BASE", (largest or 0) + 1))
 
 
-def _has_central_ids(connection: Any, table: str) -> bool:
+def _has_central_ids(connection: DatabaseWrapper, table: str) -> bool:
     # The table may not exist yet when sqlmigrate runs.
     if not connection.introspection.existing([table]):
         return False
@@ -325,7 +343,7 @@ def warn_of_altered_cache(old_state: ModelState, new_state: ModelState) -> None:
 
 
 def alter_options(
-    schema_editor: Any, old_model: type[Model], new_model: type[Model]
+    schema_editor: DatabaseSchemaEditor, old_model: type[Model], new_model: type[Model]
 ) -> None:
     """
     Alter the table of `new_model` from the options of `old_model` to those of
@@ -366,7 +384,9 @@ def alter_options(
             _alter(schema_editor, new_model, change)
 
 
-def _option_changes(schema_editor: Any, model: type[Model], name: str) -> list[Change]:
+def _option_changes(
+    schema_editor: DatabaseSchemaEditor, model: type[Model], name: str
+) -> list[Change]:
     value = option_values(model).get(name)
     if name != "tidb_clustered":
         # 0 restores the server's default.
@@ -377,7 +397,10 @@ def _option_changes(schema_editor: Any, model: type[Model], name: str) -> list[C
 
 
 def _cannot_alter_option(
-    schema_editor: Any, name: str, old: dict[str, Any], new: dict[str, Any]
+    schema_editor: DatabaseSchemaEditor,
+    name: str,
+    old: dict[str, Any],
+    new: dict[str, Any],
 ) -> str | None:
     if name == "tidb_clustered":
         return "TiDB cannot change whether a primary key is clustered."

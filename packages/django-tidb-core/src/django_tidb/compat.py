@@ -10,7 +10,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db.migrations import Migration, operations
 from django.db.models.signals import pre_migrate
@@ -18,6 +18,9 @@ from django.db.models.signals import pre_migrate
 from . import is_tidb
 from .gathering import Gathering
 from .schema import DatabaseSchemaEditor
+
+if TYPE_CHECKING:
+    from .base import DatabaseWrapper
 
 __all__ = ["install"]
 
@@ -62,7 +65,7 @@ def _applying(apply: Callable[..., Any]) -> Callable[..., Any]:
     def apply_gathering(
         migration: Migration,
         project_state: Any,
-        schema_editor: Any,
+        schema_editor: DatabaseSchemaEditor,
         collect_sql: bool = False,
     ) -> Any:
         if isinstance(schema_editor, DatabaseSchemaEditor):
@@ -91,11 +94,11 @@ def _announced(migration: Migration, gathering: Gathering) -> Iterator[Any]:
 
 def _syncing(sync_apps: Callable[..., Any]) -> Callable[..., Any]:
     def sync_apps_gathering(
-        command: Any, connection: Any, app_labels: Iterable[str]
+        command: Any, connection: DatabaseWrapper, app_labels: Iterable[str]
     ) -> Any:
-        if is_tidb(connection):
-            connection = _GatheringConnection(connection)
-        return sync_apps(command, connection, app_labels)
+        gathers = is_tidb(connection)
+        used = _GatheringConnection(connection) if gathers else connection
+        return sync_apps(command, used, app_labels)
 
     return sync_apps_gathering
 
@@ -103,7 +106,7 @@ def _syncing(sync_apps: Callable[..., Any]) -> Callable[..., Any]:
 class _GatheringConnection:
     """A wrapper of a connection, whose schema editors gather statements."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: DatabaseWrapper) -> None:
         self._connection = connection
 
     def __getattr__(self, name: str) -> Any:

@@ -9,7 +9,7 @@ the same project never look at it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import django
 from django.core.exceptions import FieldError
@@ -26,12 +26,15 @@ from .known_issues import KNOWN_ISSUES
 from .names import in_format
 from .plugins import get_plugins, loading_fixtures
 
+if TYPE_CHECKING:
+    from .base import DatabaseWrapper
+
 # Django has it from 5.2.
 COL_PAIRS: Any = getattr(expressions, "ColPairs", ())
 
 
 class AsTiDBMixin:
-    connection: Any
+    connection: DatabaseWrapper
     #: Set when a window function is compiled.
     has_windows = False
 
@@ -295,7 +298,7 @@ class PluginWriteMixin:
         return super().as_sql()  # type: ignore[misc]
 
 
-def _as_signed(value: int, expression: Any, connection: Any) -> int:
+def _as_signed(value: int, expression: Any, connection: DatabaseWrapper) -> int:
     return value - 2**64 if value >= 2**63 else value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError
 from django.db.backends.mysql.creation import DatabaseCreation as MySQLDatabaseCreation
@@ -19,6 +19,9 @@ from .pending import Creation
 from .plugins import get_plugins
 from .rebuild import batches, copying
 from .together import create_together
+
+if TYPE_CHECKING:
+    from .base import DatabaseWrapper
 
 _STRING = r"'(?:[^'\\]|''|\\.)*'"
 _NO_SUCH_TABLE = 1146
@@ -157,7 +160,7 @@ class DatabaseCreation(MySQLDatabaseCreation):
 class _Database:
     """One of the databases of the server that `connection` is connected to."""
 
-    def __init__(self, connection: Any, name: str) -> None:
+    def __init__(self, connection: DatabaseWrapper, name: str) -> None:
         self.connection = connection
         self.name = name
         self.quoted = quote(name)

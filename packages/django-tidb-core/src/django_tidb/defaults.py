@@ -11,7 +11,7 @@ import functools
 import json
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import NotSupportedError
 from django.db.models import NOT_PROVIDED, Field
@@ -20,6 +20,9 @@ from django.db.models.sql import Query
 
 from .known_issues import KNOWN_ISSUES
 from .plugins import get_plugins
+
+if TYPE_CHECKING:
+    from .base import DatabaseWrapper
 
 __all__ = [
     "compiled_default",
@@ -73,7 +76,7 @@ def without_db_default(field: Field) -> Field:
     return field
 
 
-def compiled_default(field: Field, connection: Any) -> tuple[str, Any]:
+def compiled_default(field: Field, connection: DatabaseWrapper) -> tuple[str, Any]:
     """Return the SQL of a ``db_default`` and its parameters, supported or not."""
     compiler = Query(model=field.model).get_compiler(connection=connection)
     return compiler.compile(field._db_default_expression)
@@ -91,7 +94,7 @@ def finished(sql: str, params: Any, quote: Callable[[Any], str]) -> str:
     return sql.replace("%%", "%")
 
 
-def default_sql(field: Field, connection: Any) -> tuple[str, list[Any]]:
+def default_sql(field: Field, connection: DatabaseWrapper) -> tuple[str, list[Any]]:
     """
     Return what follows DEFAULT for the ``db_default`` of `field`, and its
     parameters. A constant that TiDB would not compute is computed now.
@@ -133,7 +136,7 @@ def default_sql(field: Field, connection: Any) -> tuple[str, list[Any]]:
     )
 
 
-def is_left_out(field: Field, connection: Any) -> bool:
+def is_left_out(field: Field, connection: DatabaseWrapper) -> bool:
     """
     Return whether the option ``drop_unsupported_db_defaults`` has left out the
     ``db_default`` of `field`, so that its value has to be in the INSERT.
@@ -151,7 +154,7 @@ def is_left_out(field: Field, connection: Any) -> bool:
     return bool(known[field])
 
 
-def _constant(sql: str, params: Any, kind: str, connection: Any) -> Any:
+def _constant(sql: str, params: Any, kind: str, connection: DatabaseWrapper) -> Any:
     if kind == "FloatField":
         # PI() alone comes with six decimals.
         sql = f"({sql}) + 0e0"

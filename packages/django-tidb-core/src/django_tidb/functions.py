@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import models
 from django.db.models import Func, OrderBy, Window, expressions
@@ -13,6 +13,9 @@ from django.db.models.functions import Cast, Chr, Greatest, Least, Round
 
 from .compiler import subqueries
 from .defaults import is_left_out
+
+if TYPE_CHECKING:
+    from .base import DatabaseWrapper
 
 # CHAR() takes the bytes of a character as one number. MySQL's form needs the
 # character set utf16, which TiDB does not have, so this is UTF-8:
@@ -29,13 +32,17 @@ _UTF8 = (
 )
 
 
-def chr_as_tidb(self: Chr, compiler: Any, connection: Any) -> tuple[str, Any]:
+def chr_as_tidb(
+    self: Chr, compiler: Any, connection: DatabaseWrapper
+) -> tuple[str, Any]:
     (expression,) = self.get_source_expressions()
     sql, params = compiler.compile(expression)
     return _UTF8.format(n=f"({sql})"), (*params,) * _UTF8.count("{n}")
 
 
-def round_as_tidb(self: Round, compiler: Any, connection: Any) -> tuple[str, Any]:
+def round_as_tidb(
+    self: Round, compiler: Any, connection: DatabaseWrapper
+) -> tuple[str, Any]:
     # TiDB rounds an integer as a double: halves go to the even neighbour, unlike on
     # MySQL, and integers beyond 2**53 change.
     # https://docs.pingcap.com/tidb/stable/numeric-functions-and-operators
@@ -75,7 +82,7 @@ def _path_for_tidb(path: str) -> str:
 
 
 def key_transform_as_tidb(
-    self: KeyTransform, compiler: Any, connection: Any
+    self: KeyTransform, compiler: Any, connection: DatabaseWrapper
 ) -> tuple[str, Any]:
     sql, params = self.as_mysql(compiler, connection)
     *others, path = params
@@ -83,7 +90,7 @@ def key_transform_as_tidb(
 
 
 def has_key_as_tidb(
-    self: HasKeyLookup, compiler: Any, connection: Any
+    self: HasKeyLookup, compiler: Any, connection: DatabaseWrapper
 ) -> tuple[str, Any]:
     sql, params = self.as_mysql(compiler, connection)
     # The parameters of the left-hand side are repeated for each key, before its path.
@@ -96,7 +103,7 @@ def has_key_as_tidb(
 
 
 def duration_as_tidb(
-    self: DurationExpression, compiler: Any, connection: Any
+    self: DurationExpression, compiler: Any, connection: DatabaseWrapper
 ) -> tuple[str, Any]:
     # TiDB adds an INTERVAL but does not multiply one, so a duration is a number of
     # microseconds here. https://docs.pingcap.com/tidb/stable/date-and-time-functions
@@ -115,7 +122,7 @@ def duration_as_tidb(
 
 
 def extreme_as_tidb(
-    self: Greatest | Least, compiler: Any, connection: Any
+    self: Greatest | Least, compiler: Any, connection: DatabaseWrapper
 ) -> tuple[str, Any]:
     # COALESCE() of a time and a parameter is a text, which makes GREATEST() compare
     # texts.
@@ -130,21 +137,25 @@ def extreme_as_tidb(
     return f"CAST({sql} AS {output.cast_db_type(connection)})", params
 
 
-def any_value_as_tidb(self: Any, compiler: Any, connection: Any) -> tuple[str, Any]:
+def any_value_as_tidb(
+    self: Any, compiler: Any, connection: DatabaseWrapper
+) -> tuple[str, Any]:
     # ANY_VALUE() inside a larger expression is refused with error 1055:
     # https://github.com/pingcap/tidb/issues/65334
     return self.as_sql(compiler, connection, function="MIN")
 
 
 def database_default_as_tidb(
-    self: Any, compiler: Any, connection: Any
+    self: Any, compiler: Any, connection: DatabaseWrapper
 ) -> tuple[str, Any]:
     if is_left_out(self.output_field, connection):
         return compiler.compile(self.expression)
     return self.as_sql(compiler, connection)
 
 
-def window_as_tidb(self: Window, compiler: Any, connection: Any) -> tuple[str, Any]:
+def window_as_tidb(
+    self: Window, compiler: Any, connection: DatabaseWrapper
+) -> tuple[str, Any]:
     # A subquery alone, as an argument, is error 1105; on TiDB 7.5 and before, where
     # it can end the server, in PARTITION BY and ORDER BY too. Within another
     # function it is not.

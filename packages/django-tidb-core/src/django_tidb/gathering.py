@@ -18,9 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .pending import Addition, Creation, Pending
+
+if TYPE_CHECKING:
+    from .base import DatabaseWrapper
 
 __all__ = ["Gathering"]
 
@@ -29,7 +32,9 @@ class Gathering:
     """The statements that one schema editor has gathered and not sent yet."""
 
     def __init__(
-        self, connection: Any, send: Callable[[list[Creation | Addition]], None]
+        self,
+        connection: DatabaseWrapper,
+        send: Callable[[list[Creation | Addition]], None],
     ) -> None:
         self._connection = connection
         self._send = send

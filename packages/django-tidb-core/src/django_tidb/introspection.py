@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import namedtuple
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import NotSupportedError
 from django.db.backends.mysql.introspection import (
@@ -18,6 +18,9 @@ from .known_issues import KNOWN_ISSUES
 from .names import TableName
 from .plugins import get_plugins
 from .tokens import Reader
+
+if TYPE_CHECKING:
+    from .base import DatabaseWrapper
 
 __all__ = ["DatabaseIntrospection", "FieldInfo", "read_definition"]
 
@@ -282,7 +285,7 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
 
 
 def read_definition(
-    connection: Any, table: str | TableName, *, exact: bool = True
+    connection: DatabaseWrapper, table: str | TableName, *, exact: bool = True
 ) -> TableDefinition:
     """
     Return the definition of a table, which is in the current database if its
@@ -301,7 +304,7 @@ def read_definition(
 
 
 def _read(
-    connection: Any, table: TableName, *, exact: bool = True
+    connection: DatabaseWrapper, table: TableName, *, exact: bool = True
 ) -> TableDefinition | None:
     """Return the definition of a table as read_definition() does, None of a view."""
     version = connection.tidb_version

@@ -30,7 +30,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import (
     DatabaseError,
@@ -62,6 +62,10 @@ from .known_issues import KNOWN_ISSUES
 from .names import TableName, in_format, quote
 from .plugins import get_plugins
 
+if TYPE_CHECKING:
+    from .base import DatabaseWrapper
+    from .schema import DatabaseSchemaEditor
+
 __all__ = ["batches", "copying", "interrupted", "rebuild", "recover"]
 
 #: Rows that are copied in one transaction, whose size TiDB limits:
@@ -89,7 +93,7 @@ def _interim(name: str) -> str:
 class _Tables:
     """The statements of a rebuild, for one schema editor."""
 
-    def __init__(self, editor: Any, table: TableName) -> None:
+    def __init__(self, editor: DatabaseSchemaEditor, table: TableName) -> None:
         self.editor = editor
         self.connection = editor.connection
         self.table = table
@@ -204,12 +208,12 @@ class _Tables:
         self.drop(self.old)
 
 
-def interrupted(editor: Any, table: TableName) -> bool:
+def interrupted(editor: DatabaseSchemaEditor, table: TableName) -> bool:
     """Return whether :func:`recover` has something to do for `table`."""
     return _Tables(editor, table).existing() != {table}
 
 
-def recover(editor: Any, table: TableName) -> TableDefinition | None:
+def recover(editor: DatabaseSchemaEditor, table: TableName) -> TableDefinition | None:
     """
     Clean up after a rebuild of `table` that was interrupted, by a lost
     connection or a killed process: go back if the new table had not yet taken
@@ -227,7 +231,7 @@ def recover(editor: Any, table: TableName) -> TableDefinition | None:
     return None
 
 
-def rebuild(editor: Any, alteration: Alteration, reason: str) -> None:
+def rebuild(editor: DatabaseSchemaEditor, alteration: Alteration, reason: str) -> None:
     """
     Make an alteration that ALTER TABLE is refused, for this `reason`, a sentence.
 
@@ -300,7 +304,7 @@ def _is_rebuilt_for(change: Change) -> bool:
 
 
 def _check_checks(
-    connection: Any, alteration: Alteration, new: TableDefinition
+    connection: DatabaseWrapper, alteration: Alteration, new: TableDefinition
 ) -> None:
     """Raise ``NotSupportedError`` if the CHECK constraints cannot be added again."""
     version = connection.tidb_version
@@ -313,7 +317,7 @@ def _check_checks(
         )
 
 
-def _allowed(connection: Any, table: TableName) -> bool:
+def _allowed(connection: DatabaseWrapper, table: TableName) -> bool:
     allowed = connection.tidb_options.get("rebuild_tables", False)
     # As db_table has it, with its outer backticks or without.
     forms = {table.sql, table.sql[1:-1]}
@@ -321,7 +325,7 @@ def _allowed(connection: Any, table: TableName) -> bool:
 
 
 @contextlib.contextmanager
-def copying(connection: Any) -> Iterator[None]:
+def copying(connection: DatabaseWrapper) -> Iterator[None]:
     """Let a connection copy rows as they are, for the length of a block."""
     modes = connection.tidb_variables["sql_mode"].split(",")
     with connection.session_variables(

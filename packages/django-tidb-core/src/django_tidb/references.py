@@ -8,13 +8,16 @@ other table exists: https://docs.pingcap.com/tidb/stable/foreign-key
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import OperationalError
 from django.db.models import Field, Model
 
 from .known_issues import KNOWN_ISSUES
 from .names import TableName
+
+if TYPE_CHECKING:
+    from .base import DatabaseWrapper
 
 __all__ = ["ForwardReferences", "targets"]
 
@@ -33,7 +36,7 @@ def targets(model: type[Model]) -> dict[str, Field[Any, Any]]:
 class ForwardReferences:
     """The tables that foreign keys refer to, as one schema editor knows them."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: DatabaseWrapper) -> None:
         self.connection = connection
         # The tables that exist or do not, by their names in lower case.
         self._existing: dict[str, bool] = {}

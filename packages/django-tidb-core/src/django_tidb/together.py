@@ -12,11 +12,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING
 
 from django.db import OperationalError
 
 from .pending import Creation
+
+if TYPE_CHECKING:
+    from .base import DatabaseWrapper
 
 __all__ = ["create_together"]
 
@@ -31,7 +34,9 @@ _OF_THE_LAST_STATEMENT = (
 logger = logging.getLogger("django.db.backends.schema")
 
 
-def create_together(connection: Any, creations: Sequence[Creation]) -> list[Creation]:
+def create_together(
+    connection: DatabaseWrapper, creations: Sequence[Creation]
+) -> list[Creation]:
     """
     Send CREATE TABLE statements at once, by connections like `connection`, if
     that is faster; return those that are left, in their order. Raises the first
@@ -52,7 +57,7 @@ def create_together(connection: Any, creations: Sequence[Creation]) -> list[Crea
     for creation in together:
         queue.put(creation)
 
-    def work(connection: Any) -> None:
+    def work(connection: DatabaseWrapper) -> None:
         with connection.cursor() as cursor, suppress(Empty):
             while True:
                 creation = queue.get_nowait()
@@ -76,7 +81,7 @@ def create_together(connection: Any, creations: Sequence[Creation]) -> list[Crea
     return left
 
 
-def _connects(connection: Any) -> bool:
+def _connects(connection: DatabaseWrapper) -> bool:
     """Connect, and return whether the server takes one more connection."""
     try:
         connection.ensure_connection()
@@ -86,10 +91,10 @@ def _connects(connection: Any) -> bool:
     return True
 
 
-def _is_like_others(connection: Any) -> bool:
+def _is_like_others(connection: DatabaseWrapper) -> bool:
     """Return whether a new connection has the same variables as `connection`."""
 
-    def variables(connection: Any) -> set[tuple[str, str]]:
+    def variables(connection: DatabaseWrapper) -> set[tuple[str, str]]:
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT variable_name, variable_value "

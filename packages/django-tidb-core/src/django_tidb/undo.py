@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING
 
 from django.db import DatabaseError
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
@@ -13,6 +13,9 @@ from .definition import TableDefinition
 from .introspection import read_definition
 from .names import TableName
 from .rebuild import interrupted, recover
+
+if TYPE_CHECKING:
+    from .schema import DatabaseSchemaEditor
 
 __all__ = ["Undo"]
 
@@ -27,7 +30,7 @@ class Undo:
     of fields need none.
     """
 
-    def __init__(self, editor: Any, table: TableName) -> None:
+    def __init__(self, editor: DatabaseSchemaEditor, table: TableName) -> None:
         self.editor = editor
         self.table = table
         self.before: TableDefinition | None = None

@@ -75,7 +75,10 @@ class VectorField(models.Field):
         return "vector" if self.dimensions is None else f"vector({self.dimensions:d})"
 
     def from_db_value(
-        self, value: str | bytes | None, expression: Any, connection: Any
+        self,
+        value: str | bytes | None,
+        expression: Any,
+        connection: BaseDatabaseWrapper,
     ) -> Vector | None:
         return None if value is None else decode(value)
 
@@ -105,7 +108,9 @@ class VectorField(models.Field):
         # The output field of an expression has no model.
         return str(self) if hasattr(self, "model") else "Vector"
 
-    def get_placeholder(self, value: Any, compiler: Any, connection: Any) -> str:
+    def get_placeholder(
+        self, value: Any, compiler: Any, connection: BaseDatabaseWrapper
+    ) -> str:
         if (
             value is None
             and not self.null
@@ -122,7 +127,7 @@ class VectorField(models.Field):
         return "VEC_FROM_TEXT(%s)"
 
     def get_placeholder_sql(
-        self, value: Any, compiler: Any, connection: Any
+        self, value: Any, compiler: Any, connection: BaseDatabaseWrapper
     ) -> tuple[str, tuple[Any, ...]]:
         # Django 6.1 has renamed get_placeholder() to this.
         if hasattr(value, "as_sql"):

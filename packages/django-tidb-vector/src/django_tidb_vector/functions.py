@@ -6,7 +6,7 @@ https://docs.pingcap.com/tidb/stable/vector-search-functions-and-operators
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db.models import (
     NOT_PROVIDED,
@@ -21,6 +21,9 @@ from django.db.models.expressions import Combinable, register_combinable_fields
 from django.utils.deconstruct import deconstructible
 
 from .fields import VectorField
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
 
 __all__ = [
     "CosineDistance",
@@ -66,7 +69,9 @@ class VectorValue(Value):
 class _Argument(VectorValue):
     """A vector as an argument of a function that converts text to a vector itself."""
 
-    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+    def as_sql(
+        self, compiler: Any, connection: BaseDatabaseWrapper
+    ) -> tuple[str, list[Any]]:
         return "%s", [self.value]
 
 

@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core import checks
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, NotSupportedError, connections
@@ -17,6 +17,10 @@ from django_tidb.statements import IndexStatement
 
 from .fields import VectorField
 from .functions import CosineDistance, Distance, L2Distance
+
+if TYPE_CHECKING:
+    from django_tidb.base import DatabaseWrapper
+    from django_tidb.schema import DatabaseSchemaEditor
 
 __all__ = ["IndexStatus", "VectorIndex"]
 
@@ -151,7 +155,11 @@ class VectorIndex(Index):
     # -- SQL
 
     def create_sql(
-        self, model: type[Model], schema_editor: Any, using: str = "", **kwargs: Any
+        self,
+        model: type[Model],
+        schema_editor: DatabaseSchemaEditor,
+        using: str = "",
+        **kwargs: Any,
     ) -> Statement | None:
         """
         Return CREATE VECTOR INDEX with its prerequisites and its form inside
@@ -196,7 +204,9 @@ class VectorIndex(Index):
             **statement.parts,
         )
 
-    def _replica_sql(self, model: type[Model], schema_editor: Any) -> list[Statement]:
+    def _replica_sql(
+        self, model: type[Model], schema_editor: DatabaseSchemaEditor
+    ) -> list[Statement]:
         table = model._meta.db_table
         wanted = self.tiflash_replicas or 1
         connection = schema_editor.connection
@@ -227,7 +237,7 @@ class VectorIndex(Index):
         ]
 
     def remove_sql(
-        self, model: type[Model], schema_editor: Any, **kwargs: Any
+        self, model: type[Model], schema_editor: DatabaseSchemaEditor, **kwargs: Any
     ) -> Statement:
         statement = super().remove_sql(model, schema_editor, **kwargs)
         if schema_editor.connection.tidb_options.get(SKIP_OPTION):
@@ -299,7 +309,7 @@ def has_index(
     )
 
 
-def _has_tiflash(connection: Any) -> bool:
+def _has_tiflash(connection: DatabaseWrapper) -> bool:
     with connection.cursor() as cursor:
         try:
             cursor.execute(
@@ -315,7 +325,7 @@ def _has_tiflash(connection: Any) -> bool:
     return bool(tiflash) or not tikv
 
 
-def _has_rows(connection: Any, table: str) -> bool:
+def _has_rows(connection: DatabaseWrapper, table: str) -> bool:
     if not connection.introspection.existing([table]):
         return False
     with connection.cursor() as cursor:
