@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import NotSupportedError
 from django.db.backends.base.schema import _related_non_m2m_objects
-from django.db.backends.ddl_references import Statement
+from django.db.backends.ddl_references import Statement, Table
 from django.db.backends.mysql.schema import (
     DatabaseSchemaEditor as MySQLDatabaseSchemaEditor,
 )
@@ -521,15 +521,8 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
     ) -> list[str]:
         name_of = self.connection.introspection.identifier_converter
         if foreign_key and column_names:
-            # An introspection leaves out those that refer to another database.
             self._begin_undos()
-            definition = read_definition(self.connection, model._meta.db_table)
-            wanted = list(map(name_of, column_names))
-            names = [
-                key.name
-                for key in definition.keys
-                if key.kind is KeyKind.FOREIGN_KEY and all_same(key.columns, wanted)
-            ]
+            names = self._foreign_keys(model, list(map(name_of, column_names)))
         else:
             names = super()._constraint_names(
                 model,
@@ -539,6 +532,34 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
                 **kwargs,
             )
         return list(map(escaped, names))
+
+    def _foreign_keys(self, model: type[Model], columns: list[str]) -> list[str]:
+        """
+        Return the names of the foreign keys of these columns. An introspection
+        leaves out those that refer to another database, and those where the
+        server has written the name of a database in lower case.
+        """
+        table = model._meta.db_table
+        if self.collect_sql:
+            # From Django 6.1 on, what it is called until it is renamed.
+            table = getattr(self, "collected_table_renames", {}).get(table, table)
+        return [
+            key.name
+            for key in read_definition(self.connection, table).keys
+            if key.kind is KeyKind.FOREIGN_KEY and all_same(key.columns, columns)
+        ]
+
+    def _create_fk_sql(
+        self, model: type[Model], field: Field, suffix: str
+    ) -> Statement:
+        statement = super()._create_fk_sql(model, field, suffix)
+        target = TableName.of(field.target_field.model._meta.db_table)
+        # The server would look in the database of the model's table.
+        if TableName.of(model._meta.db_table).database and not target.database:
+            current = self.connection.settings_dict["NAME"]
+            name = TableName(target.name, current).sql
+            statement.parts["to_table"] = Table(name, self.quote_name)
+        return statement
 
     def _create_index_name(
         self, table_name: str, column_names: Any, suffix: str = ""

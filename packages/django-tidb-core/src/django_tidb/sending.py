@@ -48,6 +48,24 @@ _MODIFY = re.compile(rf"ALTER TABLE (?:{_NAME}\.)?{_NAME} MODIFY ")
 _REFUSED = (8200, 1674, 3106, 3108)
 
 
+class _Quoted(bytes):
+    """
+    A value other than a text or a number, as mysqlclient quotes it. Django writes
+    it into SQL with %s, which would make a text that begins with b of plain bytes.
+    """
+
+    sql: str
+
+    def __new__(cls, quoted: bytes, value: Any) -> _Quoted:
+        self = super().__new__(cls, quoted)
+        is_binary = isinstance(value, bytes | bytearray | memoryview)
+        self.sql = f"x'{bytes(value).hex()}'" if is_binary else quoted.decode()
+        return self
+
+    def __str__(self) -> str:
+        return self.sql
+
+
 class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
     """The half of the schema editor that has to do with the server."""
 
@@ -113,19 +131,16 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
 
     def quote_value(self, value: Any) -> Any:
         """Return a value as a literal in SQL that is sent without parameters."""
-        if isinstance(value, bytes | bytearray | memoryview):
-            return f"x'{bytes(value).hex()}'"
         quoted = super().quote_value(value)
-        # mysqlclient returns bytes for all but texts and most numbers.
         if isinstance(quoted, bytes):
-            quoted = quoted.decode()
+            return _Quoted(quoted, value)
         # Before Django 5.0 they are doubled for a format.
         if django.VERSION < (5, 0) and isinstance(value, str):
             return quoted.replace("%%", "%")
         return quoted
 
-    def prepare_default(self, value: Any) -> Any:
-        return self.quote_value(value)
+    def prepare_default(self, value: Any) -> str:
+        return str(self.quote_value(value))
 
     def _collect_comment(self, text: str) -> None:
         # A name or a value in it may have several lines.
