@@ -61,7 +61,7 @@ def app(project, site, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(site))
     project.write("app/__init__.py", "")
     write_models(project)
-    project.configure("app", "example_tidb_ttl")
+    project.configure("app", "django_tidb", "example_tidb_ttl")
     project.manage("makemigrations", "app")
     project.manage("migrate")
     return project

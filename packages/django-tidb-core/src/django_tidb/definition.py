@@ -231,6 +231,8 @@ class TableDefinition:
         """
         if key.kind.is_index and not key.name:
             key = key.renamed(self._index_name(key))
+        if key.kind is KeyKind.CHECK and not key.name:
+            key = key.renamed(self._check_name())
         if (key.name or key.kind is KeyKind.PRIMARY) and self.key(key.kind, key.name):
             raise ValueError(f"The table {self.name.name!r} has a key like {key.sql}")
         columns = self.columns
@@ -240,6 +242,13 @@ class TableDefinition:
                 for c in columns
             )
         return replace(self, columns=columns, keys=(*self.keys, key))
+
+    def _check_name(self) -> str:
+        # The server takes the name of the table, and adds a number.
+        number = 1
+        while self.key(KeyKind.CHECK, f"{self.name.name}_chk_{number}"):
+            number += 1
+        return f"{self.name.name}_chk_{number}"
 
     def _index_name(self, key: Key) -> str:
         # The server takes the name of the first column, and adds a number.

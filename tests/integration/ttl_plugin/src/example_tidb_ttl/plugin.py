@@ -7,10 +7,12 @@ from contextlib import contextmanager
 
 from django_tidb.plugins import Plugin
 
-TABLES = (
-    "SELECT table_name FROM information_schema.tables "
-    "WHERE table_schema = DATABASE() AND create_options LIKE '%ttl%' ORDER BY 1"
-)
+
+def has_ttl(connection, table):
+    # This module needs the driver, so it cannot be imported with the plugin.
+    from django_tidb.introspection import read_definition
+
+    return read_definition(connection, table, exact=False).option("TTL") is not None
 
 
 def ttl_of(model):
@@ -100,14 +102,13 @@ class TTLPlugin(Plugin):
 
     @contextmanager
     def rebuilding(self, schema_editor, table):
-        with schema_editor.connection.cursor() as cursor:
-            cursor.execute(TABLES)
-            has_ttl = (table,) in cursor.fetchall()
+        connection = schema_editor.connection
+        expires = has_ttl(connection, table)
         quoted = schema_editor.quote_name(table)
-        if has_ttl:
+        if expires:
             schema_editor.execute(f"ALTER TABLE {quoted} TTL_ENABLE = 'OFF'")
         yield
-        if has_ttl and not self.is_paused(schema_editor.connection):
+        if expires and not self.is_paused(connection):
             schema_editor.execute(f"ALTER TABLE {quoted} TTL_ENABLE = 'ON'")
 
     # -- Columns
@@ -189,9 +190,8 @@ class TTLPlugin(Plugin):
             )
 
     def report(self, connection):
-        with connection.cursor() as cursor:
-            cursor.execute(TABLES)
-            return {"TTL": [{"table": table} for (table,) in cursor.fetchall()]}
+        tables = connection.introspection.table_names()
+        return {"TTL": [{"table": t} for t in tables if has_ttl(connection, t)]}
 
     def add_subcommands(self, subparsers):
         parser = subparsers.add_parser("ttl", help="List the tables with a TTL.")
