@@ -11,7 +11,7 @@ from django.test.utils import isolate_apps
 
 from django_tidb import rebuild
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.thorough]
 
 
 def run(*statements):

@@ -65,7 +65,7 @@ STATEMENTS = [
     (
         "ADD COLUMN `x` int AS (`a` * 2) STORED CHECK (`x` > 0)",
         AddColumn(column("`x` int AS (`a` * 2) STORED CHECK (`x` > 0)")),
-        ["`x` int AS (`a` * 2) STORED", "CHECK (`x` > 0)"],
+        ["`x` int AS (`a` * 2) STORED", "CONSTRAINT `t_chk_1` CHECK (`x` > 0)"],
         [],
     ),
     (

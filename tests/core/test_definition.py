@@ -428,7 +428,7 @@ def test_statement_of_django():
         "  `parent_id` bigint DEFAULT 5 NOT NULL,\n"
         "  PRIMARY KEY (`id`) /*T![clustered_index] CLUSTERED */,\n"
         "  UNIQUE KEY `name` (`name`),\n"
-        "  CHECK (`count` >= 0),\n"
+        "  CONSTRAINT `shop_chk_1` CHECK (`count` >= 0),\n"
         "  UNIQUE KEY `k` (`name`,`count`),\n"
         "  KEY `i` (`count`),\n"
         "  CONSTRAINT `f` FOREIGN KEY (`parent_id`) REFERENCES `shop` (`id`),\n"

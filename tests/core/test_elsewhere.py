@@ -16,7 +16,7 @@ from django_tidb.names import TableName
 
 from .models import check
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.thorough]
 
 # A name that statements with parameters have to escape, and in other letters
 # than the tables' names have.

@@ -34,7 +34,10 @@ from django_tidb.compiler import AsTiDBMixin, outer_columns
 from .models import Author, Book, Reader
 
 connection = connections["default"]
-pytestmark = pytest.mark.django_db(databases=["default", "sqlite"])
+pytestmark = [
+    pytest.mark.django_db(databases=["default", "sqlite"]),
+    pytest.mark.thorough,
+]
 
 
 @pytest.fixture(autouse=True)

@@ -35,7 +35,7 @@ from django_tidb.names import TableName
 
 from .models import check
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.thorough]
 
 several = settings(
     max_examples=20,

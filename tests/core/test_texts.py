@@ -22,7 +22,7 @@ from django_tidb.known_issues import KNOWN_ISSUES
 
 from .models import check
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.thorough]
 
 HAS_DB_DEFAULT = django.VERSION >= (5, 0)
 
