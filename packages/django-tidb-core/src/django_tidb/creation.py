@@ -73,7 +73,7 @@ class DatabaseCreation(MySQLDatabaseCreation):
 
         Counters go on where they are, from TiDB's cache of ids: that of
         AUTO_INCREMENT as well as that of AUTO_RANDOM. Neither privileges nor
-        TiFlash replicas are copied, but for those that a vector index brings.
+        TiFlash replicas are copied, except for those that an index creates.
         https://docs.pingcap.com/tidb/stable/sql-statement-show-create-table
         """
         source = _Database(self.connection, source_database_name)
