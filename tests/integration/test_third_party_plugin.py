@@ -206,7 +206,7 @@ def test_ttl_sleeps_while_a_table_is_rebuilt(app, tidb):
                 print(query["sql"].replace(chr(10), " "))
         """
     )
-    off, create, on = output.splitlines()
+    off, create, on = (line for line in output.splitlines() if "TTL_ENABLE" in line)
     assert off == "ALTER TABLE `app_session` TTL_ENABLE = 'OFF'"
     assert create.startswith("CREATE TABLE `app_session__rebuild_new`")
     assert "TTL_ENABLE='OFF'" in create
@@ -233,9 +233,8 @@ class Ticket(models.Model):
 
 @pytest.mark.works("ttl")
 def test_columns(tickets):
-    assert "ADD COLUMN `expires` datetime(6) NULL" in tickets.manage(
-        "sqlmigrate", "app", "0003"
-    )
+    sql = tickets.manage("sqlmigrate", "app", "0003")
+    assert re.search(r"ADD COLUMN `expires` datetime\(6\)[^;]* NULL[^;]*;", sql)
     tickets.manage("migrate")
     tickets.shell(
         "from app.models import Ticket\n"

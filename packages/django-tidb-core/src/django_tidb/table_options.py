@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.migrations.operations.models import ModelOptionOperation
 
-from . import is_tidb
 from .plugins import get_plugins
 
 if TYPE_CHECKING:
@@ -75,6 +74,9 @@ class AlterTableOptions(ModelOptionOperation):
         from_state: ProjectState,
         to_state: ProjectState,
     ) -> None:
+        # django-tidb may have replaced this name: see the check tidb.W001.
+        from . import is_tidb
+
         model = to_state.apps.get_model(app_label, self.name)
         if is_tidb(schema_editor.connection) and self.allow_migrate_model(
             schema_editor.connection.alias, model
