@@ -139,7 +139,7 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
             constraint["columns"] = [
                 None if column == "NULL" else column for column in constraint["columns"]
             ]
-        for key in self._foreign_keys_elsewhere(table_name):
+        for key in self._foreign_keys_elsewhere(cursor, table_name):
             # Its index may have the same name, and is there still.
             if key.name in constraints:
                 constraints[key.name]["foreign_key"] = None
@@ -151,12 +151,12 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
         cursor = _CursorOn(cursor, table_name)
         relations: dict[str, Any] = super().get_relations(cursor, table_name)
         if relations:
-            for key in self._foreign_keys_elsewhere(table_name):
+            for key in self._foreign_keys_elsewhere(cursor, table_name):
                 for column in key.columns:
                     relations.pop(column, None)
         return relations
 
-    def _foreign_keys_elsewhere(self, table_name: str) -> list[Key]:
+    def _foreign_keys_elsewhere(self, cursor: Any, table_name: str) -> list[Key]:
         """
         Return the foreign keys to other databases, which Django leaves out,
         where information_schema does not tell.
@@ -165,7 +165,7 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
             self.connection.tidb_version
         ):
             return []
-        definition = _read(self.connection, TableName.of(table_name))
+        definition = _read(self.connection, cursor, TableName.of(table_name))
         return [
             key
             for key in (definition.keys if definition else ())
@@ -214,7 +214,7 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
                 [table_name],
             )
             return list(cursor.fetchall())
-        definition = _read(self.connection, TableName.of(table_name))
+        definition = _read(self.connection, cursor, TableName.of(table_name))
         checks = definition.checks if definition else ()
         return [(key.name, f"({key.parts[0]})") for key in checks]
 
@@ -298,37 +298,38 @@ def read_definition(
     """
     if isinstance(table, str):
         table = TableName.of(table)
-    if definition := _read(connection, table, exact=exact):
+    with connection.cursor() as cursor:
+        definition = _read(connection, cursor, table, exact=exact)
+    if definition:
         return definition
     raise ValueError(f"{table.sql} is a view, which has no definition of a table.")
 
 
 def _read(
-    connection: DatabaseWrapper, table: TableName, *, exact: bool = True
+    connection: DatabaseWrapper, cursor: Any, table: TableName, *, exact: bool = True
 ) -> TableDefinition | None:
     """Return the definition of a table as read_definition() does, None of a view."""
     version = connection.tidb_version
-    with connection.cursor() as cursor:
-        # In lower case, for tests that look for CREATE TABLE among the queries.
-        cursor.execute(f"show create table {table.sql}")
-        is_view = cursor.description[0][0].lower() == "view"
-        sql = cursor.fetchone()[1]
-        if is_view:
-            return None
-        if "\\" in sql and KNOWN_ISSUES["show-create-backslash"].affects(version):
-            if exact:
-                raise NotSupportedError(
-                    f"TiDB {version} does not tell backslashes in defaults and "
-                    "comments from escaped characters, so a table with such a text "
-                    f"cannot be made anew or altered in several statements: {sql}"
-                )
-            sql = sql.replace("\\", "\\\\")
-        definition = TableDefinition.parse(sql)
-        definition = replace(
-            definition, name=TableName(definition.name.name, table.database)
-        )
-        database = table.database
-        if not database and any(key.refers_to for key in definition.keys):
-            cursor.execute("SELECT DATABASE()")
-            (database,) = cursor.fetchone()
+    # In lower case, for tests that look for CREATE TABLE among the queries.
+    cursor.execute(f"show create table {table.sql}")
+    is_view = cursor.description[0][0].lower() == "view"
+    sql = cursor.fetchone()[1]
+    if is_view:
+        return None
+    if "\\" in sql and KNOWN_ISSUES["show-create-backslash"].affects(version):
+        if exact:
+            raise NotSupportedError(
+                f"TiDB {version} does not tell backslashes in defaults and "
+                "comments from escaped characters, so a table with such a text "
+                f"cannot be made anew or altered in several statements: {sql}"
+            )
+        sql = sql.replace("\\", "\\\\")
+    definition = TableDefinition.parse(sql)
+    definition = replace(
+        definition, name=TableName(definition.name.name, table.database)
+    )
+    database = table.database
+    if not database and any(key.refers_to for key in definition.keys):
+        cursor.execute("SELECT DATABASE()")
+        (database,) = cursor.fetchone()
     return definition.within(database) if database else definition
