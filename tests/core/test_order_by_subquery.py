@@ -209,10 +209,17 @@ SLICES = {
     "aggregate of values": lambda q: [
         q.readers().values(old=F("level"))[2:6].aggregate(Sum("old"))
     ],
+    "FOR UPDATE": lambda q: q.readers().select_for_update().values("level"),
     "prefetch": lambda q: [
         list(author.reader_set.all())
         for author in q.all(Author).prefetch_related(
             Prefetch("reader_set", q.readers())
+        )
+    ],
+    "prefetched slice": lambda q: [
+        author.two
+        for author in q.all(Author).prefetch_related(
+            Prefetch("reader_set", q.readers()[:2], to_attr="two")
         )
     ],
 }
@@ -301,6 +308,12 @@ GROUPS = {
     ),
     "by another's name": lambda q: (
         q.readers().values(x=F("pk"), old=F("level")).annotate(n=Count("author__books"))
+    ),
+    "by a name, with an aggregate": lambda q: (
+        q.all()
+        .values(old=F("level"))
+        .annotate(n=Count("author__books"))
+        .order_by(F("n") * Coalesce(most(author=OuterRef("level")), 1), "level")
     ),
     "slice of groups": lambda q: [
         q.readers()
