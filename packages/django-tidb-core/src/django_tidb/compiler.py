@@ -148,6 +148,16 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
             outer |= found
         if outer:
             group_by = self._hide_aliases(outer, group_by)
+        if self.has_extra_select:
+            # A composite key is one expression with several columns. Django cuts
+            # what is selected in addition off the rows by the number of expressions.
+            # https://docs.djangoproject.com/en/stable/topics/composite-primary-key/
+            self.col_count = sum(
+                len(expression) if isinstance(expression, COL_PAIRS) else 1
+                for expression, _, _ in self.select
+            )
+            if with_col_aliases and not self.query.subquery:
+                self.select = list(self._split_keys())
         return extra_select, order_by, group_by
 
     def _with_order_names(
@@ -214,6 +224,18 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
             else (column, sql, f"__col{number}")
             for number, (column, sql, name) in enumerate(self.select, 1)
         ]
+
+    def _split_keys(self) -> Iterator[Any]:
+        """
+        Yield what is selected, with each column of a composite key on its own and
+        under a name of its own, by which it is selected again.
+        """
+        for expression, sql, name in self.select:
+            if isinstance(expression, COL_PAIRS):
+                for number, column in enumerate(expression, 1):
+                    yield column, self.compile(column), f"{name}_{number}"
+            else:
+                yield expression, sql, name
 
     def _outer_columns(self, node: Any) -> dict[Any, None]:
         """Return the columns of this query to which subqueries in `node` refer."""
