@@ -118,6 +118,13 @@ def show_create_backslash(cursor):
     return r" DEFAULT '\\' COMMENT '\\'" in cursor.fetchone()[1]
 
 
+def show_create_enum(cursor):
+    cursor.execute("CREATE TABLE t (a ENUM(%s), b SET(%s))", ["x\\y", "\\"])
+    cursor.execute("SHOW CREATE TABLE t")
+    sql = cursor.fetchone()[1]
+    return r"enum('x\\y')" in sql and r"set('\\')" in sql
+
+
 def replaces_index(cursor):
     cursor.execute("CREATE TABLE p (id INT PRIMARY KEY)")
     cursor.execute(
@@ -281,6 +288,7 @@ PROBES = {
         r"""SELECT JSON_EXTRACT('{"a": 1}', '$."\\ud83e\\udd21"')"""
     ),
     "show-create-backslash": show_create_backslash,
+    "show-create-enum": show_create_enum,
     "regexp-like": accepts("SELECT REGEXP_LIKE('a', 'A', 'i')"),
     "upsert-alias": accepts(
         TABLE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from django.db import DatabaseError, connection, models
+from django.db import DatabaseError, NotSupportedError, connection, models
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -31,6 +31,7 @@ from django_tidb.definition import (
     TableDefinition,
 )
 from django_tidb.introspection import read_definition
+from django_tidb.known_issues import KNOWN_ISSUES
 from django_tidb.names import TableName
 
 from .models import check
@@ -193,6 +194,53 @@ def test_ambiguous_backslash(tables):
     definition = read_definition(connection, "t", exact=False)
     assert [column.name for column in definition.columns] == ["a", "b"]
     assert definition.option("AUTO_ID_CACHE") == "9"
+
+
+MEMBERS = ["a\\b", "it's", "x\\", "',\\'", '\\"', "t\t", ") enum('\\", "\\%", "c\\d"]
+
+
+def create_with_members(members, comment=""):
+    listed = ", ".join(["%s"] * len(members))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"CREATE TABLE t (`e``( enum` ENUM({listed}) COMMENT %s, "
+            "s SET(%s) NOT NULL, n INT DEFAULT 5)",
+            [*members, comment, "p\\"],
+        )
+
+
+def members_of(count):
+    """Return the members of the column, which the server tells by their numbers."""
+    rows = (f"({number}, 1)" for number in range(1, count + 1))
+    run(f"INSERT INTO t (`e``( enum`, s) VALUES {', '.join(rows)}")
+    return [found for (found,) in run("SELECT `e``( enum` FROM t ORDER BY `e``( enum`")]
+
+
+@pytest.mark.parametrize("is_ansi", [False, True])
+def test_members_with_backslashes(tables, is_ansi):
+    comment = "`x` enum('a', ')"
+    if not KNOWN_ISSUES["show-create-backslash"].affects(connection.tidb_version):
+        comment += "\\\n'"
+    create_with_members(MEMBERS, comment)
+    sql = shown()
+    mode = "ANSI_QUOTES" if is_ansi else ""
+    with connection.session_variables(sql_mode=mode):
+        definition = read_definition(connection, "t")
+    assert [column.name for column in definition.columns] == ["e`( enum", "s", "n"]
+    run("DROP TABLE t", definition.sql())
+    assert shown() == sql
+    assert members_of(len(MEMBERS)) == MEMBERS
+    assert run("SELECT DISTINCT s FROM t") == (("p\\",),)
+
+
+# Which SHOW CREATE TABLE writes alike.
+@pytest.mark.parametrize("member", ["a\\nb", "a\nb", "\\0", "\0", "\\r", "\r"])
+def test_ambiguous_members(tables, member):
+    create_with_members(["a", member])
+    with pytest.raises(NotSupportedError, match="a member of ENUM or SET"):
+        read_definition(connection, "t")
+    definition = read_definition(connection, "t", exact=False)
+    assert [column.name for column in definition.columns] == ["e`( enum", "s", "n"]
 
 
 # -- Changes

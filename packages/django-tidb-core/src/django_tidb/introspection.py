@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import namedtuple
 from collections.abc import Iterable
 from dataclasses import replace
@@ -17,12 +18,17 @@ from .definition import Key, TableDefinition
 from .known_issues import KNOWN_ISSUES
 from .names import TableName
 from .plugins import get_plugins
-from .tokens import Reader
+from .tokens import Reader, split_members
 
 if TYPE_CHECKING:
     from .base import DatabaseWrapper
+    from .version import TiDBVersion
 
 __all__ = ["DatabaseIntrospection", "FieldInfo", "read_definition"]
+
+# In the members of ENUM and SET these are written alike: a backslash and a
+# letter, and the character that they stand for.
+_AMBIGUOUS = re.compile(r"\\[0nr]")
 
 _FieldInfo = namedtuple(  # type: ignore[misc]  # Django's names, whatever they are
     "_FieldInfo",
@@ -294,7 +300,8 @@ def read_definition(
     Raises ``DatabaseError`` if there is no such table, and ValueError if it is
     a view. Raises ``NotSupportedError`` if the definition is to be `exact`, so
     that the table can be made anew from it, and the server's answer is
-    ambiguous: see the known issue "show-create-backslash".
+    ambiguous: see the known issues "show-create-backslash" and
+    "show-create-enum".
     """
     if isinstance(table, str):
         table = TableName.of(table)
@@ -316,14 +323,8 @@ def _read(
     sql = cursor.fetchone()[1]
     if is_view:
         return None
-    if "\\" in sql and KNOWN_ISSUES["show-create-backslash"].affects(version):
-        if exact:
-            raise NotSupportedError(
-                f"TiDB {version} does not tell backslashes in defaults and "
-                "comments from escaped characters, so a table with such a text "
-                f"cannot be made anew or altered in several statements: {sql}"
-            )
-        sql = sql.replace("\\", "\\\\")
+    if "\\" in sql:
+        sql = _with_escapes(sql, version, exact=exact)
     definition = TableDefinition.parse(sql)
     definition = replace(
         definition, name=TableName(definition.name.name, table.database)
@@ -333,3 +334,32 @@ def _read(
         cursor.execute("SELECT DATABASE()")
         (database,) = cursor.fetchone()
     return definition.within(database) if database else definition
+
+
+def _with_escapes(sql: str, version: TiDBVersion, *, exact: bool) -> str:
+    """
+    Return an answer of SHOW CREATE TABLE with all of its backslashes escaped.
+
+    Raises ``NotSupportedError`` if it is to be `exact` and a backslash may be
+    the escape of another character.
+    """
+    escapes = not KNOWN_ISSUES["show-create-backslash"].affects(version)
+    parts = split_members(sql, escapes=escapes)
+    if exact and not escapes and any("\\" in part for part in parts[::2]):
+        raise NotSupportedError(
+            f"TiDB {version} does not tell backslashes in defaults and "
+            "comments from escaped characters, so a table with such a text "
+            f"cannot be made anew or altered in several statements: {sql}"
+        )
+    for members in parts[1::2] if exact else ():
+        if _AMBIGUOUS.search(members):
+            raise NotSupportedError(
+                f"TiDB {version} writes a backslash before 0, n or r in a member of "
+                "ENUM or SET as it writes the character NUL, line feed or carriage "
+                f"return, so a table with the members ({members}) cannot be made anew "
+                f"or altered in several statements: {sql}"
+            )
+    return "".join(
+        part.replace("\\", "\\\\") if number % 2 or not escapes else part
+        for number, part in enumerate(parts)
+    )

@@ -347,6 +347,14 @@ KNOWN_ISSUES: Mapping[str, KnownIssue] = _table(
         "statements nor cloned: NotSupportedError.",
         fixed=(6, 0),
     ),
+    KnownIssue(
+        "show-create-enum",
+        "SHOW CREATE TABLE writes a backslash in a member of ENUM or SET as it is.",
+        f"{_DOCS}/sql-statement-show-create-table",
+        "The members are read so. A table with a member in which 0, n or r follows a "
+        "backslash, or with a NUL or a line break in a member, is neither rebuilt nor "
+        "altered in several statements nor cloned: NotSupportedError.",
+    ),
     # -- Defaults
     KnownIssue(
         "default-functions",

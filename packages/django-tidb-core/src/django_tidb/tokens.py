@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from .names import TableName
 
-__all__ = ["Reader", "Token"]
+__all__ = ["Reader", "Token", "split_members"]
 
 _TEXT = r"""'[^'\\]*(?:(?:''|\\.)[^'\\]*)*'|"[^"\\]*(?:(?:""|\\.)[^"\\]*)*\""""
 _NAME = r"`[^`]*(?:``[^`]*)*`"
@@ -39,10 +39,32 @@ _MARK = re.compile(
     rf"{_TEXT}|{_NAME}|{_COMMENT}|(?P<opening>{_OPENING})|(?P<closing>\*/)", re.DOTALL
 )
 
+# A text in which a quotation mark is written twice, and nothing is escaped.
+_UNESCAPED = r"'[^']*(?:''[^']*)*'"
+# A column of the type ENUM or SET, and what else can look like one.
+_COLUMN = rf"""(?:{_NAME}|"[^"]*(?:""[^"]*)*")"""
+_MEMBERS = rf"{_COLUMN} (?:enum|set)\(({_UNESCAPED}(?:,{_UNESCAPED})*)\)"
+_MEMBERS_OR_TEXT = re.compile(rf"{_MEMBERS}|{_TEXT}|{_NAME}", re.DOTALL)
+_MEMBERS_OR_UNESCAPED = re.compile(rf"{_MEMBERS}|{_UNESCAPED}|{_NAME}", re.DOTALL)
+
 # A word that starts a value and is followed by a string, as in b'101'. The
 # name of a character set with a leading underscore, as in _utf8'x', is another
 # one.
 _INTRODUCERS = ("B", "N", "X")
+
+
+def split_members(sql: str, *, escapes: bool) -> list[str]:
+    """
+    Return an answer of SHOW CREATE TABLE in parts: every second one is the
+    members of an ENUM or SET, in which no backslash escapes anything.
+    `escapes` tells whether one does in the other texts.
+    """
+    parts, start = [], 0
+    for match in (_MEMBERS_OR_TEXT if escapes else _MEMBERS_OR_UNESCAPED).finditer(sql):
+        if match[1] is not None:
+            parts += [sql[start : match.start(1)], match[1]]
+            start = match.end(1)
+    return [*parts, sql[start:]]
 
 
 class Token(NamedTuple):
