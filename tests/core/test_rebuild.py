@@ -20,6 +20,7 @@ from django_tidb import rebuild
 from django_tidb.definition import TableDefinition
 from django_tidb.introspection import read_definition
 from django_tidb.known_issues import KNOWN_ISSUES
+from django_tidb.names import quote
 from tests.tables import isolated_models, model_class
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -344,6 +345,73 @@ def test_fault_at_every_step(shop, allowed, monkeypatch, killed):
     # Create, rename aside, rename in, drop: and more where there are foreign keys.
     assert len(done) >= 4
     assert state() == shop
+
+
+LONG_NAMES = [
+    *("x" * 54 + "y", "_" + "x" * 55, "X" * 63 + "_", "é" * 31 + "_"),
+    "x` %_" * 12,
+    # As Django names them.
+    "a_" * 10 + "customer_parent_id_8fb0e76c_fk_a_customer_id",
+    "a_" * 16 + "b_positive_length_check_with_51",
+]
+
+
+@pytest.mark.parametrize("name", LONG_NAMES)
+def test_interim_names(name):
+    interim = rebuild._interim(name)
+    assert len(interim.encode()) <= 64
+    assert interim != name == rebuild._final(interim)
+    assert rebuild._final(name) is None
+
+
+@needs_generated
+@pytest.mark.thorough
+@pytest.mark.works("foreign-key")
+def test_constraints_with_long_names(shop, allowed, monkeypatch, check_constraints):
+    names = LONG_NAMES[-2:]
+    run(
+        *(
+            f"ALTER TABLE {table} ADD CONSTRAINT {quote(name)} FOREIGN KEY (shop_id) "
+            "REFERENCES shop (id)"
+            for table in ("shop", "item")
+            for name in names
+        ),
+        *(
+            f"ALTER TABLE shop ADD CONSTRAINT {quote(name)} CHECK (price > 0)"
+            for name in names * check_constraints
+        ),
+    )
+
+    def everything():
+        rows, keys, item, *options = state()
+        return rows, keys, {(key.kind, key.name): key for key in item}, options
+
+    before = everything()
+    with fault_at(monkeypatch, 0, killed=False) as done:
+        migrate()
+    assert everything() == before
+    # Statements before which the interim name is the only one.
+    final = f"ADD CONSTRAINT `{names[-1]}`"
+    steps = [number for number, sql in enumerate(done, 1) if final in sql]
+    assert len(steps) == 2 + check_constraints
+    for number in (steps[0], steps[-1]):
+        run("ALTER TABLE shop DROP COLUMN plus")
+        with fault_at(monkeypatch, number, killed=True), pytest.raises(Fault):
+            migrate()
+        migrate()
+        assert everything() == before
+
+
+@pytest.mark.parametrize("name", ["é" * 28, "~" + "a" * 60, "~_" * 28, "a__rebuild"])
+def test_constraints_whose_names_cannot_be_kept(shop, allowed, check_constraints, name):
+    if not check_constraints:
+        return
+    run(f"ALTER TABLE shop ADD CONSTRAINT `{name}` CHECK (price > 0)")
+    before = state()
+    with pytest.raises(NotSupportedError, match=f"name of the constraint '{name}'"):
+        alter(ADD_STORED)
+    assert state() == before
+    assert tables() == {"shop", "item", "item_parent"}
 
 
 @pytest.fixture

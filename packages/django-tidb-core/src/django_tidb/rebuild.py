@@ -72,11 +72,15 @@ __all__ = ["batches", "copying", "interrupted", "rebuild", "recover"]
 #: https://docs.pingcap.com/tidb/stable/tidb-limitations
 BATCH = 20_000
 
+# The length of a name, which TiDB limits:
+# https://docs.pingcap.com/tidb/stable/tidb-limitations
+_LENGTH = 64
+
 
 def _aside(table: TableName) -> tuple[TableName, TableName]:
     """Return the names that the new and the old table have meanwhile."""
     new, old = (
-        replace(table, name=truncate_name(f"{table.name}__rebuild_{which}", 64))
+        replace(table, name=truncate_name(f"{table.name}__rebuild_{which}", _LENGTH))
         for which in ("new", "old")
     )
     return new, old
@@ -85,9 +89,35 @@ def _aside(table: TableName) -> tuple[TableName, TableName]:
 _CONSTRAINT = "__rebuild"
 
 
+def _has_room(name: str) -> bool:
+    # TiDB counts the bytes of the name of a CHECK.
+    return len(f"{name}{_CONSTRAINT}".encode()) <= _LENGTH
+
+
 def _interim(name: str) -> str:
-    """Return the name that a constraint has meanwhile."""
-    return truncate_name(f"{name}{_CONSTRAINT}", 64)
+    """
+    Return the name that a constraint has meanwhile, from which _final() can tell
+    its own. A name that leaves no room for a suffix has tildes for underscores.
+
+    Raises ``NotSupportedError`` if it cannot.
+    """
+    interim = f"{name}{_CONSTRAINT}" if _has_room(name) else name.replace("_", "~")
+    if _final(interim) != name or _final(name) is not None:
+        raise NotSupportedError(
+            f"A rebuild cannot keep the name of the constraint {name!r}. It "
+            f"must not end with {_CONSTRAINT!r} and, if it has more than "
+            f"{_LENGTH - len(_CONSTRAINT)} bytes, must have an underscore and no tilde "
+            "(~). Rename the constraint first."
+        )
+    return interim
+
+
+def _final(name: str) -> str | None:
+    """Return the name to which an interim one belongs; None if it is none."""
+    final = name.removesuffix(_CONSTRAINT)
+    if not _has_room(name) and final == name and "_" not in name:
+        final = name.replace("~", "_")
+    return final if final != name else None
 
 
 class _Tables:
@@ -167,8 +197,7 @@ class _Tables:
             final_target = replace(found, name=to.name)
             definition = self.definition(child)
             for interim in definition.foreign_keys(found):
-                name = interim.name.removesuffix(_CONSTRAINT)
-                if name == interim.name:
+                if (name := _final(interim.name)) is None:
                     continue
                 if definition.key(KeyKind.FOREIGN_KEY, name) is None:
                     final = interim.renamed(name).pointed_at(final_target)
@@ -183,8 +212,7 @@ class _Tables:
         olds = self.definition(self.old)
         news = self.definition(self.table)
         for interim in news.checks:
-            name = interim.name.removesuffix(_CONSTRAINT)
-            if name == interim.name:
+            if (name := _final(interim.name)) is None:
                 continue
             if olds.key(KeyKind.CHECK, name):
                 self.alter(self.old, DropKey(KeyKind.CHECK, name))
