@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from django_tidb_vector import codec
+from django_tidb_vector import VectorField, codec
 from django_tidb_vector.codec import (
     decode,
     encode,
@@ -43,6 +43,7 @@ class WithArray:
         np.array([[1, 0], [2.5, 0], [-3, 0]])[:, 0],
         [np.float32(1), np.float64(2.5), np.int8(-3)],
         memoryview(array.array("f", [1, 2.5, -3])),
+        memoryview(array.array("d", [1, 2.5, -3])),
         WithArray(),
     ],
 )
@@ -265,6 +266,22 @@ def test_other_numbers():
     assert to_vector(np.ma.array([1, 2])).tolist() == [1, 2]
 
 
+BYTES = [
+    b"[1,2]",
+    bytearray(b"[1,2]"),
+    memoryview(b"[1,2]"),
+    memoryview(bytearray(b"[1,2]")),
+    memoryview(b"[1,2]").cast("c"),
+]
+
+
+@pytest.mark.parametrize("text", BYTES)
+def test_fields_read_bytes_of_all_types_as_text(text):
+    field = VectorField(dimensions=2)
+    assert field.to_python(text).tolist() == [1, 2]
+    assert field.get_prep_value(text) == "[1.0,2.0]"
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -292,7 +309,7 @@ def test_other_numbers():
         (np.array([1j, 2]), "not a sequence of real numbers"),
         ([1, "2"], "element 1 is '2', which is not a real number"),
         ("[1,2]", "not a sequence of real numbers"),
-        (b"[1,2]", "not a sequence of real numbers"),
+        *((text, r"^b'\[1,2\]' is not a sequence of real numbers") for text in BYTES),
         ({1, 2}, "not a sequence of real numbers"),
         ([None, 1], "element 0 is None, which is not a real number"),
     ],

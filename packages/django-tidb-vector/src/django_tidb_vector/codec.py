@@ -25,7 +25,16 @@ try:
 except ImportError:  # where there are no wheels of it
     simdjson = None  # type: ignore[assignment]
 
-__all__ = ["Vector", "decode", "encode", "numbers", "parse", "preview", "to_vector"]
+__all__ = [
+    "Vector",
+    "as_text",
+    "decode",
+    "encode",
+    "numbers",
+    "parse",
+    "preview",
+    "to_vector",
+]
 
 #: An array of one dimension and dtype float32.
 Vector = npt.NDArray[np.float32]
@@ -72,6 +81,20 @@ class _Local(threading.local):
 _local = _Local()
 
 
+def as_text(value: Any) -> str | bytes | None:
+    """
+    Return a text as it is, bytearray and memoryview of bytes as bytes, and None
+    for every other value.
+    """
+    if isinstance(value, str | bytes):
+        return value
+    if isinstance(value, bytearray) or (
+        isinstance(value, memoryview) and value.format.lstrip("@=<>!") in ("B", "c")
+    ):
+        return bytes(value)
+    return None
+
+
 def to_vector(value: Any, dimensions: int | None = None) -> Vector:
     """
     Return `value` as a float32 array of one dimension: a list or tuple of
@@ -86,8 +109,9 @@ def to_vector(value: Any, dimensions: int | None = None) -> Vector:
     """
     if isinstance(value, list | tuple):
         array = _from_numbers(value)
-    elif isinstance(value, str | bytes):
-        raise ValueError(f"{_shorten(value)} is not a sequence of real numbers")
+    elif (text := as_text(value)) is not None:
+        # numpy would take each byte for a number.
+        raise ValueError(f"{_shorten(text)} is not a sequence of real numbers")
     else:
         array = _from_array(value)
     if array.ndim == 1 and not array.size:

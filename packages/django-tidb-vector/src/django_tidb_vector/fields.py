@@ -17,6 +17,7 @@ from django_tidb import is_tidb
 from .codec import (
     MAX_DIMENSIONS,
     Vector,
+    as_text,
     decode,
     encode,
     numbers,
@@ -86,8 +87,8 @@ class VectorField(models.Field):
         if value is None:
             return None
         try:
-            if isinstance(value, str | bytes):
-                return parse(value, self.dimensions)
+            if (text := as_text(value)) is not None:
+                return parse(text, self.dimensions)
             return to_vector(value, self.dimensions)
         except ValueError as error:
             raise exceptions.ValidationError(
@@ -98,8 +99,8 @@ class VectorField(models.Field):
         if value is None or hasattr(value, "resolve_expression"):
             return value
         try:
-            if isinstance(value, str | bytes):
-                value = parse(value)
+            if (text := as_text(value)) is not None:
+                value = parse(text)
             return encode(value, self.dimensions)
         except ValueError as error:
             raise ValueError(f"{self._describe()}: {error}.") from error
@@ -150,8 +151,8 @@ class VectorField(models.Field):
         as ``[1,2.5,-3]``. Deserializing it gives exactly the same vector.
         """
         value = self.value_from_object(obj)
-        if isinstance(value, str | bytes):
-            value = parse(value)
+        if (text := as_text(value)) is not None:
+            value = parse(text)
         return None if value is None else encode(value)
 
     def formfield(self, **kwargs: Any) -> Any:
