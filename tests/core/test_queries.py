@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import cProfile
 import datetime
+import pstats
 from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
 
 import django
 import pytest
@@ -214,3 +217,18 @@ def test_a_db_default_that_was_left_out_is_inserted(create_tables, monkeypatch):
         ("set", 1, "none", 3),
         ("one", this_year, "none", 3),
     }
+
+
+def test_names_are_not_searched_for_percent_signs_each_time(authors):
+    Book.objects.filter(author__name="one").get()  # What Django caches is there.
+    with cProfile.Profile() as profile:
+        Book.objects.filter(author__name="one").get()
+    calls = {
+        ("/".join(Path(file).parts[-2:]), name): count
+        for (file, _, name), (_, count, *_) in pstats.Stats(profile).stats.items()
+    }
+    quote = "quote_name" if django.VERSION >= (6, 1) else "quote_name_unless_alias"
+    # Many columns of two tables, and no percent sign.
+    asked = calls["django_tidb/compiler.py", quote]
+    assert calls["django_tidb/names.py", "in_format"] < asked
+    assert ("~", "<method 'sub' of 're.Pattern' objects>") not in calls

@@ -35,6 +35,8 @@ COL_PAIRS: Any = getattr(expressions, "ColPairs", ())
 
 class AsTiDBMixin:
     connection: DatabaseWrapper
+    #: Django's cache of quoted names.
+    quote_cache: dict[str, str]
     #: Set when a window function is compiled.
     has_windows = False
 
@@ -49,18 +51,23 @@ class AsTiDBMixin:
         return sql, params
 
     # What a compiler returns is sent with parameters, or formatted with them:
-    # for a percent sign in a name it needs two. Django 6.1 renamed the method.
+    # for a percent sign in a name it needs two. Names are quoted for every column
+    # of every query, so they are cached with these. Django 6.1 renamed the method.
     if django.VERSION >= (6, 1):
 
         def quote_name(self, name: str) -> str:
-            quoted: str = super().quote_name(name)  # type: ignore[misc]
-            return in_format(quoted)
+            if (quoted := self.quote_cache.get(name)) is None:
+                quoted = in_format(super().quote_name(name))  # type: ignore[misc]
+                self.quote_cache[name] = quoted
+            return quoted
 
     else:
 
         def quote_name_unless_alias(self, name: str) -> str:
-            quoted: str = super().quote_name_unless_alias(name)  # type: ignore[misc]
-            return in_format(quoted)
+            if (quoted := self.quote_cache.get(name)) is None:
+                quoted = in_format(super().quote_name_unless_alias(name))  # type: ignore[misc]
+                self.quote_cache[name] = quoted
+            return quoted
 
 
 class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):

@@ -37,6 +37,8 @@ def in_format(sql: str) -> str:
     Return SQL as it is sent with parameters: the percent signs in its quoted
     names are doubled, and the others stay.
     """
+    if "%" not in sql:
+        return sql
     return _QUOTED.sub(lambda match: match[0].replace("%", "%%"), sql)
 
 
