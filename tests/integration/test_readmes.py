@@ -21,6 +21,35 @@ def blocks(readme):
     return found
 
 
+LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+
+
+def links(page):
+    """Return the files to which a page links."""
+    targets = LINK.findall(page.read_text())
+    return {(page.parent / target).resolve() for target in targets if ":" not in target}
+
+
+def test_links_lead_to_files():
+    folders = "benchmarks", "docs", "examples", "packages", "tests"
+    pages = [*ROOT.glob("*.md")]
+    for folder in folders:
+        pages += (ROOT / folder).rglob("*.md")
+    assert ROOT / "README.md" in pages
+    missing = {
+        page: {file for file in links(page) if not file.exists()} for page in pages
+    }
+    assert {page: files for page, files in missing.items() if files} == {}
+
+
+def test_the_documentation_lists_all_pages():
+    index = ROOT / "docs" / "README.md"
+    pages = {*ROOT.glob("docs/*/*.md"), *ROOT.glob("packages/*/README.md")}
+    assert len(pages) > 10
+    assert pages <= links(index)
+    assert index in links(ROOT / "README.md")
+
+
 @pytest.mark.parametrize(
     "readme",
     [

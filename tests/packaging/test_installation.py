@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 
 import pytest
 
-from tests.packaging.distributions import AUTORANDOM, CORE, MODULES, VECTOR, hashes
+from tests.packaging.distributions import (
+    AUTORANDOM,
+    CORE,
+    MODULES,
+    PACKAGES,
+    VECTOR,
+    hashes,
+)
 
 pytestmark = pytest.mark.packaging
 
@@ -105,6 +113,25 @@ def test_sdists_can_be_installed(installed):
     assert environment.installed().keys() & MODULES.keys() == {CORE, VECTOR}
     assert environment.differences(CORE) == environment.differences(VECTOR) == set()
     assert environment.python(PRINT_PLUGINS) == "['vector']"
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_installation_from_a_clone(installed, page):
+    root = PACKAGES.parent
+    (command,) = re.findall(
+        r"^pip install (.* (?:\./)?packages/.*)$",
+        (root / page).read_text(),
+        re.MULTILINE,
+    )
+    arguments = [
+        str(root / argument) if "packages/" in argument else argument
+        for argument in command.split()
+    ]
+
+    environment = installed(*arguments)
+
+    assert environment.installed().keys() & MODULES.keys() == MODULES.keys()
+    assert environment.python(PRINT_PLUGINS) == "['autorandom', 'vector']"
 
 
 @pytest.mark.parametrize(
