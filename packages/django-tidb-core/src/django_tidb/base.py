@@ -17,6 +17,7 @@ from django.utils.functional import cached_property
 
 from . import plugins, tls
 from .driver import ensure_driver
+from .error_numbers import ErrorNumber
 from .version import TiDBVersion
 
 # The modules below import the driver, so it must be chosen before they are
@@ -68,7 +69,11 @@ _OPTIONS = (
 
 # The errors with which MySQL and MariaDB answer tidb_version(): no database
 # selected (MySQL), no such function, no privilege to execute it (MariaDB).
-_NO_SUCH_FUNCTION = (1046, 1305, 1370)
+_NO_SUCH_FUNCTION = (
+    ErrorNumber.NO_DATABASE_SELECTED,
+    ErrorNumber.DOES_NOT_EXIST,
+    ErrorNumber.ROUTINE_ACCESS_DENIED,
+)
 
 # This call also registers the plugins' options of class Meta.
 plugins.get_plugins()
@@ -214,7 +219,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         except Database.OperationalError as error:
             # PyMySQL raises another error number if Python's ssl module rejects the
             # server.
-            if error.args[:1] == (tls.CONNECTION_ERROR,) or isinstance(
+            if error.args[:1] == (ErrorNumber.TLS_FAILED,) or isinstance(
                 error.__context__, ssl.SSLError
             ):
                 raise Database.OperationalError(
@@ -229,7 +234,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         ):
             connection.close()
             raise Database.OperationalError(
-                tls.CONNECTION_ERROR, f"The server has no TLS. {asked}"
+                ErrorNumber.TLS_FAILED.value, f"The server has no TLS. {asked}"
             )
         return connection
 

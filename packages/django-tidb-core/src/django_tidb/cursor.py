@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 from .driver import ensure_driver
+from .error_numbers import ErrorNumber
 from .fulltext import (
     DDL,
     drop_if_exists,
@@ -24,18 +25,6 @@ from django.db.backends.mysql.base import (  # noqa: E402
 from django.db.backends.mysql.base import Database  # noqa: E402
 
 __all__ = ["CursorWrapper"]
-
-# The server's errors for MATCH ... AGAINST, for MATCH ... AGAINST inside a
-# larger expression, for CREATE FULLTEXT INDEX, and for an index that does not
-# exist.
-_UNKNOWN = 1105
-_SYNTAX = 1064
-_UNSUPPORTED = 8200
-_NO_INDEX_TO_DROP = 1091
-_NO_INDEX = 1176
-
-# The server's warning that it does not support FULLTEXT.
-_NO_FULLTEXT = 1214
 
 # The first characters that a DDL statement, or a comment or space before it,
 # can have.
@@ -101,7 +90,7 @@ class CursorWrapper(MySQLCursorWrapper):
                 return 0
             self._explain(error, query)
             raise
-        if fulltext and self._server_warnings(query, _NO_FULLTEXT):
+        if fulltext and self._server_warnings(query, ErrorNumber.FULLTEXT_NOT_SUPPORTED):
             warnings.warn(
                 "TiDB has no full-text search and did not create the FULLTEXT index. "
                 "Dropping the index will fail, unless OPTIONS['skip_fulltext_indexes'] "
@@ -117,13 +106,13 @@ class CursorWrapper(MySQLCursorWrapper):
         then.
         """
         escapes = self._escapes(query)
-        if error.args[:1] == (_NO_INDEX_TO_DROP,):
+        if error.args[:1] == (ErrorNumber.NO_INDEX_TO_DROP,):
             without = drop_if_exists(query, escapes)
             if without is None:
                 return False
             super().execute(without, args)
-            missing = self._server_warnings(query, _NO_INDEX_TO_DROP)
-        elif error.args[:1] == (_NO_INDEX,) and renames_index(query, escapes):
+            missing = self._server_warnings(query, ErrorNumber.NO_INDEX_TO_DROP)
+        elif error.args[:1] == (ErrorNumber.NO_SUCH_INDEX,) and renames_index(query, escapes):
             missing = [error.args[1]]
         else:
             return False
@@ -153,8 +142,9 @@ class CursorWrapper(MySQLCursorWrapper):
         if not (isinstance(query, str) and len(error.args) == 2):
             return
         code, message = error.args
-        if (code == _UNKNOWN and "MatchAgainst" in str(message)) or (
-            code == _SYNTAX and has_match(query)
+        # The second error answers MATCH ... AGAINST inside a larger expression.
+        if (code == ErrorNumber.UNKNOWN and "MatchAgainst" in str(message)) or (
+            code == ErrorNumber.SYNTAX and has_match(query)
         ):
             text = (
                 "TiDB has no full-text search, and refuses MATCH ... AGAINST. Use the "
@@ -162,7 +152,7 @@ class CursorWrapper(MySQLCursorWrapper):
                 "'wagtail.search.backends.database.fallback', with django-modelsearch "
                 f"'modelsearch.backends.database.fallback'. ({message})"
             )
-        elif code == _UNSUPPORTED and without_fulltext(query)[1]:
+        elif code == ErrorNumber.DDL_NOT_SUPPORTED and without_fulltext(query)[1]:
             text = (
                 "TiDB has no full-text search, and so no FULLTEXT indexes. With "
                 "OPTIONS['skip_fulltext_indexes'] = True their DDL is left out. "
