@@ -7,7 +7,7 @@ from contextlib import ExitStack, nullcontext
 
 import pytest
 
-from django_tidb import loops
+from django_tidb.loops import Loop
 
 
 class Blocks:
@@ -22,10 +22,9 @@ class Blocks:
         return self
 
     def __next__(self):
-        frame = sys._getframe(1)
-        self.loop = loops.for_loop(frame)
+        self.loop = Loop.of(sys._getframe(1))
         if self.loop is not None:
-            self.has_block = loops.has_block(frame, self.loop)
+            self.has_block = self.loop.has_block()
         self.given += 1
         if self.given > 2:
             raise StopIteration
@@ -36,7 +35,7 @@ class Blocks:
 
     def __exit__(self, *exc_info):
         frame = sys._getframe(1)
-        self.found.append(self.loop is not None and loops.goes_on(frame, self.loop))
+        self.found.append(self.loop is not None and self.loop.goes_on(frame))
         return True
 
 
@@ -225,6 +224,15 @@ def other_manager_outside(blocks):
             raise ValueError
 
 
+def other_function(blocks):
+    def enter(block):
+        with block:
+            pass
+
+    for block in blocks:
+        enter(block)
+
+
 def exit_stack(blocks):
     for block in blocks:
         with ExitStack() as stack:
@@ -268,6 +276,7 @@ LEAVE = [
     exit_stack,
 ]
 NEVER_GO_ON = [
+    other_function,
     break_follows,
     break_follows_an_error,
     statement_follows,

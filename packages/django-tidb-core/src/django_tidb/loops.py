@@ -16,10 +16,11 @@ https://docs.python.org/3/library/dis.html#python-bytecode-instructions
 from __future__ import annotations
 
 import dis
+from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType, FrameType
 
-__all__ = ["for_loop", "goes_on", "has_block"]
+__all__ = ["Loop"]
 
 # The instruction that asks the iterator of a loop for the next item.
 _FOR = "FOR_ITER"
@@ -89,32 +90,43 @@ def _read(code: CodeType) -> _Code:
     return _Code(code)
 
 
-def for_loop(frame: FrameType) -> int | None:
-    """
-    Return a number for the ``for`` statement that `frame` is executing, or None
-    if it is executing something else.
-    """
-    code = _read(frame.f_code)
-    position = code.position(frame.f_lasti)
-    return position if code.instructions[position].opname == _FOR else None
+@dataclass(frozen=True)
+class Loop:
+    """A ``for`` statement that is being executed."""
 
+    code: CodeType
+    _position: int
+    # Only this call of the function. Keeping the frame itself would keep all of its
+    # variables.
+    _frame_id: int
 
-def has_block(frame: FrameType, loop: int) -> bool:
-    """
-    Return whether there is a ``with`` block after which `loop`, a number from
-    :func:`for_loop`, goes on at once.
-    """
-    code = _read(frame.f_code)
-    return any(
-        instruction.opname == _AFTER_ERROR and code.loop_after(position) == loop
-        for position, instruction in enumerate(code.instructions)
-    )
+    @classmethod
+    def of(cls, frame: FrameType) -> Loop | None:
+        """
+        Return the ``for`` statement that `frame` is executing, or None if it is
+        executing another statement.
+        """
+        code = _read(frame.f_code)
+        position = code.position(frame.f_lasti)
+        if code.instructions[position].opname != _FOR:
+            return None
+        return cls(frame.f_code, position, id(frame))
 
+    def has_block(self) -> bool:
+        """Return whether there is a ``with`` block after which the loop goes on."""
+        code = _read(self.code)
+        return any(
+            instruction.opname == _AFTER_ERROR
+            and code.loop_after(position) == self._position
+            for position, instruction in enumerate(code.instructions)
+        )
 
-def goes_on(frame: FrameType, loop: int) -> bool:
-    """
-    Return whether `loop` goes on at once if the call of ``__exit__()`` that
-    `frame` is executing returns True.
-    """
-    code = _read(frame.f_code)
-    return code.loop_after(code.position(frame.f_lasti)) == loop
+    def goes_on(self, frame: FrameType) -> bool:
+        """
+        Return whether the loop goes on at once if the call of ``__exit__()`` that
+        `frame` is executing returns True.
+        """
+        if frame.f_code is not self.code or id(frame) != self._frame_id:
+            return False
+        code = _read(self.code)
+        return code.loop_after(code.position(frame.f_lasti)) == self._position
