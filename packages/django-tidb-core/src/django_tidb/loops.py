@@ -67,7 +67,7 @@ class _Code:
         Return the position of the FOR_ITER that is executed after the call of
         ``__exit__()`` at `position`, if nothing else is done in between.
         """
-        jumps = _JUMPS
+        jumps: tuple[str, ...] = _JUMPS
         if self.instructions[position].opname == _AFTER_ERROR:
             jumps += _JUMPS_IF_TRUE
         elif self.instructions[position].opname not in _CALLS:
