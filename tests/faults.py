@@ -115,6 +115,7 @@ class Proxy:
         self.exchanges: list[Exchange] = []
         self._lock = threading.Lock()
         self._cuts: list[Cut] = []
+        self._connecting: Cut | None = None
         self._pairs: list[_Pair] = []
         self._errors: list[BaseException] = []
         self._closing = False
@@ -142,6 +143,25 @@ class Proxy:
         cut = Cut(statement, *args, **kwargs)
         with self._lock:
             self._cuts.append(cut)
+        return cut
+
+    def cut_connecting(self, direction: Direction, byte: int, how: How) -> Cut:
+        """
+        Arm a cut of the next new connection, after `byte` bytes in one direction,
+        and return it.
+        """
+        cut = Cut("", direction, byte, how=how)
+        with self._lock:
+            self._connecting = cut
+        return cut
+
+    def passed(self) -> dict[Direction, int]:
+        """Return the numbers of bytes that went through the last connection."""
+        return self._pairs[-1].passed
+
+    def take_connecting(self) -> Cut | None:
+        with self._lock:
+            cut, self._connecting = self._connecting, None
         return cut
 
     def cut_all(self) -> None:
@@ -204,6 +224,8 @@ class _Pair(threading.Thread):
         self._wake, self._woken = socket.socketpair()
         self._buffer = b""
         self._exchange: Exchange | None = None
+        self.passed = dict.fromkeys(Direction, 0)
+        self._connecting = proxy.take_connecting()
         # A cut of the answer, with the bytes that are still let through.
         self._cut: Cut | None = None
         self._left = 0
@@ -236,12 +258,25 @@ class _Pair(threading.Thread):
             # The answer to the last statement precedes the next one.
             if self.server in ready:
                 data = self.server.recv(1 << 16)
-                return bool(data) and self._to_client(data)
+                return bool(data) and self._pass(Direction.TO_CLIENT, data)
             data = self.client.recv(1 << 16)
-            return bool(data) and self._to_server(data)
+            return bool(data) and self._pass(Direction.TO_SERVER, data)
         except OSError:
             # One of the two has closed its connection; so is the other then.
             return False
+
+    def _pass(self, direction: Direction, data: bytes) -> bool:
+        cut = self._connecting
+        if cut is not None and cut.direction is direction:
+            left = cut.byte - self.passed[direction]
+            if len(data) >= left:
+                sink = self.server if direction is Direction.TO_SERVER else self.client
+                sink.sendall(data[:left])
+                return not self._reached(cut)
+        self.passed[direction] += len(data)
+        if direction is Direction.TO_SERVER:
+            return self._to_server(data)
+        return self._to_client(data)
 
     def _to_server(self, data: bytes) -> bool:
         self._buffer += data
