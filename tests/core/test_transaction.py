@@ -24,6 +24,7 @@ from django.test import TestCase
 
 import django_tidb.transaction
 from django_tidb.transaction import attempts, retry
+from tests.faults import deadlock
 
 from .models import Author, Shelf
 
@@ -235,7 +236,7 @@ class Increment:
 def notes(error):
     if sys.version_info >= (3, 11):
         return getattr(error, "__notes__", [])
-    return [error.args[-1]] if "was tried" in str(error.args[-1]) else []
+    return [text for text in error.args[-1:] if "was tried" in str(text)]
 
 
 def test_a_conflict_is_repeated(shelf, optimistic, rival, pauses, logged):
@@ -602,6 +603,34 @@ def test_an_error_in_a_test_case(locked_shelf):
 # -- Locks
 
 
+class MyError(Exception):
+    pass
+
+
+def raised(error):
+    raise error
+
+
+def raised_from(error):
+    raise MyError from error
+
+
+def raised_while_handling(error):
+    raise MyError
+
+
+def raised_in_its_place(error):
+    raise MyError from None
+
+
+def swallowed(error):
+    pass
+
+
+def name(function):
+    return function.__name__
+
+
 def test_a_lock_wait_timeout_is_repeated(shelf, reconnected, rival):
     """The transaction is rolled back first, because the server has kept it."""
     reconnected("SET innodb_lock_wait_timeout = 1")
@@ -640,32 +669,38 @@ def test_nowait_is_not_repeated(shelf, rival):
     assert calls == [1]
 
 
+@pytest.mark.parametrize("handle", [raised, raised_from, swallowed], ids=name)
+def test_a_deadlock_is_repeated(shelf, handle):
+    rows = [Shelf.objects.create(height=1).pk for _ in range(20)]
+    calls, hooks = [], []
+
+    @retry
+    def function():
+        calls.append(1)
+        transaction.on_commit(lambda: hooks.append(1))
+        raise_by(connection.cursor(), shelf, 1)
+        if len(calls) == 1:
+            try:
+                deadlock(connection, "core_shelf", rows)
+            except OperationalError as error:
+                assert error.args[0] == 1213
+                handle(error)
+        Shelf.objects.create(height=5)
+
+    function()
+    assert calls == [1, 1]
+    assert hooks == [1]
+    assert Shelf.objects.get(pk=shelf.pk).height == 2
+    assert Shelf.objects.filter(height=5).count() == 1
+
+
 # -- The error in a chain of exceptions
-
-
-class MyError(Exception):
-    pass
-
-
-def raised_from(error):
-    raise MyError from error
-
-
-def raised_while_handling(error):
-    raise MyError
-
-
-def raised_in_its_place(error):
-    raise MyError from None
-
-
-def swallowed(error):
-    pass
 
 
 @pytest.mark.parametrize(
     ("handle", "repeated"),
     [
+        (raised, True),
         (raised_from, True),
         (raised_while_handling, True),
         (raised_in_its_place, False),
