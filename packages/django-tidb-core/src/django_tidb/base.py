@@ -17,6 +17,7 @@ from django.utils.functional import cached_property
 
 from . import plugins, tls
 from .driver import ensure_driver
+from .error_numbers import ErrorNumber
 from .version import TiDBVersion
 
 # The modules below import the driver, so it must be chosen before they are
@@ -34,7 +35,9 @@ from .creation import DatabaseCreation  # noqa: E402
 from .cursor import CursorWrapper  # noqa: E402
 from .features import DatabaseFeatures  # noqa: E402
 from .introspection import DatabaseIntrospection  # noqa: E402
+from .kinds import NOTHING  # noqa: E402
 from .operations import DatabaseOperations  # noqa: E402
+from .outcome import OutcomeMixin  # noqa: E402
 from .schema import DatabaseSchemaEditor  # noqa: E402
 from .validation import DatabaseValidation  # noqa: E402
 
@@ -68,14 +71,18 @@ _OPTIONS = (
 
 # The errors with which MySQL and MariaDB answer tidb_version(): no database
 # selected (MySQL), no such function, no privilege to execute it (MariaDB).
-_NO_SUCH_FUNCTION = (1046, 1305, 1370)
+_NO_SUCH_FUNCTION = (
+    ErrorNumber.NO_DATABASE_SELECTED,
+    ErrorNumber.DOES_NOT_EXIST,
+    ErrorNumber.ROUTINE_ACCESS_DENIED,
+)
 
 # This call also registers the plugins' options of class Meta.
 plugins.get_plugins()
 compat.install()
 
 
-class DatabaseWrapper(MySQLDatabaseWrapper):
+class DatabaseWrapper(OutcomeMixin, MySQLDatabaseWrapper):
     """
     A connection to TiDB.
 
@@ -214,7 +221,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         except Database.OperationalError as error:
             # PyMySQL raises another error number if Python's ssl module rejects the
             # server.
-            if error.args[:1] == (tls.CONNECTION_ERROR,) or isinstance(
+            if error.args[:1] == (ErrorNumber.TLS_FAILED,) or isinstance(
                 error.__context__, ssl.SSLError
             ):
                 raise Database.OperationalError(
@@ -229,7 +236,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         ):
             connection.close()
             raise Database.OperationalError(
-                tls.CONNECTION_ERROR, f"The server has no TLS. {asked}"
+                ErrorNumber.TLS_FAILED.value, f"The server has no TLS. {asked}"
             )
         return connection
 
@@ -316,24 +323,32 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         for an unknown variable.
         """
         self.ensure_connection()
-        connection = self.connection
+        connection, session = self.connection, self.tidb_session
 
         def assign(changes: dict[str, Any]) -> None:
             if changes:
+                session.effect = NOTHING
                 assignments = ", ".join(f"@@{name} = %s" for name in changes)
                 with self.wrap_database_errors, connection.cursor() as cursor:
                     cursor.execute(f"SET {assignments}", list(changes.values()))
 
+        session.effect = NOTHING
         with self.wrap_database_errors, connection.cursor() as cursor:
             cursor.execute("SELECT " + ", ".join(f"@@{name}" for name in values))
             before = dict(zip(values, cursor.fetchone(), strict=True))
         changes = {n: value for n, value in values.items() if value != before[n]}
         assign(changes)
+        was_personal, session.personal = session.personal, True
         try:
             yield
         finally:
-            # If Django has reconnected, the new session has the default values.
-            if self.connection is connection:
+            # If Django has reconnected, the new session has the default values, and a
+            # lost one none.
+            if (
+                self.connection is connection
+                and not session.transaction.is_connection_lost
+            ):
+                session.personal = was_personal
                 assign({name: before[name] for name in changes})
 
     @cached_property
@@ -374,6 +389,20 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         # inside this block.
         with super().constraint_checks_disabled(), plugins.loading_fixtures(self):
             yield
+
+    def disable_constraint_checking(self) -> bool:
+        was_personal = self.tidb_session.personal
+        disabled: bool = super().disable_constraint_checking()
+        self._was_personal = was_personal
+        return disabled
+
+    def enable_constraint_checking(self) -> None:
+        # The variable belongs to the session, and not to the transaction, which the
+        # server may have rolled back.
+        if not self.tidb_session.transaction.is_connection_lost:
+            with self.ignoring_ended_transaction():
+                super().enable_constraint_checking()
+            self.tidb_session.personal = self._was_personal
 
     def schema_editor(self, *args: Any, **kwargs: Any) -> DatabaseSchemaEditor:
         # The variables may have been set since they were last read.

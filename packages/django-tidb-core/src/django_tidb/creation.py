@@ -13,6 +13,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.db.models.signals import post_migrate, pre_migrate
 
 from .definition import TableDefinition
+from .error_numbers import ErrorNumber
 from .introspection import read_definition
 from .names import TableName, in_format, quote
 from .pending import Creation
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from .base import DatabaseWrapper
 
 _STRING = r"'(?:[^'\\]|''|\\.)*'"
-_NO_SUCH_TABLE = 1146
 
 
 class DatabaseCreation(MySQLDatabaseCreation):
@@ -117,7 +117,7 @@ class DatabaseCreation(MySQLDatabaseCreation):
                 try:
                     target.run(sql)
                 except DatabaseError as error:
-                    if error.args[0] != _NO_SUCH_TABLE:
+                    if error.args[0] != ErrorNumber.NO_SUCH_TABLE:
                         raise
                     missing = error
                 else:

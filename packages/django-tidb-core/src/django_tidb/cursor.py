@@ -1,11 +1,19 @@
-"""The cursor that explains or leaves out full-text search; see fulltext.py."""
+"""
+The cursor, which notes the effect of each statement, see kinds.py, and explains
+or leaves out full-text search, see fulltext.py.
+"""
 
 from __future__ import annotations
 
+import sys
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
+from django.db import DatabaseError
+
 from .driver import ensure_driver
+from .error_numbers import ErrorNumber
 from .fulltext import (
     DDL,
     drop_if_exists,
@@ -14,6 +22,7 @@ from .fulltext import (
     renames_index,
     without_fulltext,
 )
+from .kinds import NOTHING, Effect, effect_of
 
 # The imports below load the driver as MySQLdb, so it must be chosen first.
 ensure_driver()
@@ -24,18 +33,6 @@ from django.db.backends.mysql.base import (  # noqa: E402
 from django.db.backends.mysql.base import Database  # noqa: E402
 
 __all__ = ["CursorWrapper"]
-
-# The server's errors for MATCH ... AGAINST, for MATCH ... AGAINST inside a
-# larger expression, for CREATE FULLTEXT INDEX, and for an index that does not
-# exist.
-_UNKNOWN = 1105
-_SYNTAX = 1064
-_UNSUPPORTED = 8200
-_NO_INDEX_TO_DROP = 1091
-_NO_INDEX = 1176
-
-# The server's warning that it does not support FULLTEXT.
-_NO_FULLTEXT = 1214
 
 # The first characters that a DDL statement, or a comment or space before it,
 # can have.
@@ -61,25 +58,71 @@ class CursorWrapper(MySQLCursorWrapper):
         self.database = database
 
     def execute(self, query: Any, args: Any = None) -> Any:
+        effect = self._note_effect(query)
         # For most other statements, checking the first character is enough.
         if (
             isinstance(query, str)
             and query[:1] in _BEGINNINGS
             and DDL.match(query) is not None
         ):
-            return self._execute_ddl(query, args)
-        try:
-            return super().execute(query, args)
-        except Database.DatabaseError as error:
-            self._explain(error, query)
-            raise
+            result = self._execute_ddl(query, args)
+        else:
+            try:
+                result = super().execute(query, args)
+            except Database.DatabaseError as error:
+                self._explain(error, query)
+                raise
+        self.database.tidb_session.pending = effect if effect.several else NOTHING
+        return result
 
     def executemany(self, query: Any, args: Any) -> Any:
+        effect = self._note_effect(query)
         try:
-            return super().executemany(query, args)
+            result = super().executemany(query, args)
         except Database.DatabaseError as error:
             self._explain(error, query)
             raise
+        self.database.tidb_session.pending = effect if effect.several else NOTHING
+        return result
+
+    def callproc(self, procname: str, args: Sequence[Any] = ()) -> Any:
+        effect = self._note_effect(None)
+        result = self.cursor.callproc(procname, args)
+        self.database.tidb_session.pending = effect
+        return result
+
+    def close(self) -> None:
+        session = self.database.tidb_session
+        is_handling = sys.exc_info()[1] is not None
+        try:
+            self.cursor.close()
+        except Database.Error:
+            # The driver has read the answers of further statements in the string that
+            # was executed last. Django ignores errors of close().
+            if session.pending is NOTHING:
+                raise
+            try:
+                with self.database.wrap_database_errors:
+                    raise
+            except DatabaseError:
+                if not is_handling:
+                    raise
+        finally:
+            session.pending = NOTHING
+
+    def _note_effect(self, query: Any) -> Effect:
+        """Note what a statement may do, before it is sent; return it."""
+        effect = effect_of(query)
+        session = self.database.tidb_session
+        # The driver first reads the answers that are pending.
+        session.effect = (
+            effect if session.pending is NOTHING else effect | session.pending
+        )
+        if effect.session:
+            session.personal = True
+        if effect.commits and not self.database.autocommit:
+            session.transaction.is_split = True
+        return effect
 
     def _execute_ddl(self, query: str, args: Any) -> Any:
         skip = self.database.tidb_options.get("skip_fulltext_indexes")
@@ -101,7 +144,9 @@ class CursorWrapper(MySQLCursorWrapper):
                 return 0
             self._explain(error, query)
             raise
-        if fulltext and self._server_warnings(query, _NO_FULLTEXT):
+        if fulltext and self._server_warnings(
+            query, ErrorNumber.FULLTEXT_NOT_SUPPORTED
+        ):
             warnings.warn(
                 "TiDB has no full-text search and did not create the FULLTEXT index. "
                 "Dropping the index will fail, unless OPTIONS['skip_fulltext_indexes'] "
@@ -117,13 +162,15 @@ class CursorWrapper(MySQLCursorWrapper):
         then.
         """
         escapes = self._escapes(query)
-        if error.args[:1] == (_NO_INDEX_TO_DROP,):
+        if error.args[:1] == (ErrorNumber.NO_INDEX_TO_DROP,):
             without = drop_if_exists(query, escapes)
             if without is None:
                 return False
             super().execute(without, args)
-            missing = self._server_warnings(query, _NO_INDEX_TO_DROP)
-        elif error.args[:1] == (_NO_INDEX,) and renames_index(query, escapes):
+            missing = self._server_warnings(query, ErrorNumber.NO_INDEX_TO_DROP)
+        elif error.args[:1] == (ErrorNumber.NO_SUCH_INDEX,) and renames_index(
+            query, escapes
+        ):
             missing = [error.args[1]]
         else:
             return False
@@ -153,8 +200,9 @@ class CursorWrapper(MySQLCursorWrapper):
         if not (isinstance(query, str) and len(error.args) == 2):
             return
         code, message = error.args
-        if (code == _UNKNOWN and "MatchAgainst" in str(message)) or (
-            code == _SYNTAX and has_match(query)
+        # The second error answers MATCH ... AGAINST inside a larger expression.
+        if (code == ErrorNumber.UNKNOWN and "MatchAgainst" in str(message)) or (
+            code == ErrorNumber.SYNTAX and has_match(query)
         ):
             text = (
                 "TiDB has no full-text search, and refuses MATCH ... AGAINST. Use the "
@@ -162,7 +210,7 @@ class CursorWrapper(MySQLCursorWrapper):
                 "'wagtail.search.backends.database.fallback', with django-modelsearch "
                 f"'modelsearch.backends.database.fallback'. ({message})"
             )
-        elif code == _UNSUPPORTED and without_fulltext(query)[1]:
+        elif code == ErrorNumber.DDL_NOT_SUPPORTED and without_fulltext(query)[1]:
             text = (
                 "TiDB has no full-text search, and so no FULLTEXT indexes. With "
                 "OPTIONS['skip_fulltext_indexes'] = True their DDL is left out. "

@@ -57,6 +57,7 @@ from .changes import (
 )
 from .definition import KeyKind, TableDefinition
 from .elements import same
+from .error_numbers import ErrorNumber
 from .introspection import read_definition
 from .known_issues import KNOWN_ISSUES
 from .names import TableName, in_format, quote
@@ -279,7 +280,7 @@ def rebuild(editor: DatabaseSchemaEditor, alteration: Alteration, reason: str) -
     try:
         new = alteration.apply(tables.definition(table))
     except DuplicateColumnError as error:
-        raise OperationalError(1060, str(error)) from None
+        raise OperationalError(ErrorNumber.DUPLICATE_COLUMN.value, str(error)) from None
     _check_checks(editor.connection, alteration, new)
     about = f"TiDB refuses {alteration.sql}: {reason.rstrip('.')}."
     if tables.fetch(f"SELECT 1 FROM {table.sql} LIMIT 1") and not _allowed(

@@ -23,6 +23,7 @@ from django.db.models import Model
 from .alteration import Alteration
 from .changes import Change
 from .definition import TableDefinition
+from .error_numbers import ErrorNumber
 from .fulltext import without_fulltext
 from .gathering import Gathering
 from .introspection import read_definition
@@ -45,7 +46,12 @@ _MODIFY = re.compile(rf"ALTER TABLE (?:{_NAME}\.)?{_NAME} MODIFY ")
 # The errors of an ALTER TABLE that the server has not implemented: in general,
 # for a default that each row would have to compute for itself, and for columns
 # that are generated or that others are generated from.
-_REFUSED = (8200, 1674, 3106, 3108)
+_REFUSED = (
+    ErrorNumber.DDL_NOT_SUPPORTED,
+    ErrorNumber.DEFAULT_NOT_CONSTANT,
+    ErrorNumber.GENERATED_COLUMN_NOT_SUPPORTED,
+    ErrorNumber.GENERATED_COLUMN_DEPENDS,
+)
 
 
 class _Quoted(bytes):

@@ -12,15 +12,12 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 __all__ = [
-    "CONNECTION_ERROR",
     "ENCRYPTED_MODES",
     "asked_of_client",
     "connect_with_pymysql",
     "with_tls_options",
 ]
 
-#: The error number of the client libraries if TLS cannot be established.
-CONNECTION_ERROR = 2026
 #: The modes that never fall back to an unencrypted connection.
 ENCRYPTED_MODES = ("REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
 MODES = ("DISABLED", "PREFERRED", *ENCRYPTED_MODES)

@@ -1,0 +1,447 @@
+"""
+Faults that tests provoke: connections that are cut at a chosen byte, and
+deadlocks of which a chosen connection is the victim.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import selectors
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from django_tidb.error_numbers import ErrorNumber
+
+#: The longest time to wait for a state that another process brings about, in seconds.
+PATIENCE = 300.0
+
+_COM_QUERY = 3
+_HEADER = 4
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> Any:
+    """Return the first true value of `condition`, which is called repeatedly."""
+    deadline = time.monotonic() + PATIENCE
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"Waited in vain for {what}")
+        time.sleep(0.01)
+    return value
+
+
+# -- Connections that are cut
+
+
+class Direction(Enum):
+    """The way of the bytes that are cut off."""
+
+    TO_SERVER = "to the server"
+    TO_CLIENT = "to the client"
+
+
+class How(Enum):
+    """What happens at the chosen byte."""
+
+    CLOSE = "close"
+    #: The client gets a TCP reset.
+    RESET = "reset"
+    #: The connection goes on; only `then` is called.
+    PASS = "pass"
+
+
+@dataclass
+class Cut:
+    """
+    A fault of the nth statement that begins with `statement`.
+
+    With the direction TO_SERVER, `byte` bytes of the statement's packet are let
+    through; with TO_CLIENT the whole statement, and `byte` bytes of the answer
+    after the server has begun to answer. Then `then` is called, in the thread of
+    the proxy, and the connection is cut as `how` says.
+    """
+
+    statement: str
+    direction: Direction = Direction.TO_SERVER
+    byte: int = 0
+    nth: int = 1
+    how: How = How.CLOSE
+    then: Callable[[], object] | None = None
+    #: Set when the connection has been cut.
+    done: threading.Event = field(default_factory=threading.Event)
+    _seen: int = 0
+
+    def matches(self, statement: str) -> bool:
+        """Count `statement`; return whether it is the one to cut."""
+        if self.done.is_set() or not statement.upper().startswith(
+            self.statement.upper()
+        ):
+            return False
+        self._seen += 1
+        return self._seen == self.nth
+
+
+@dataclass
+class Exchange:
+    """A statement that went through the proxy, with the bytes of it and its answer."""
+
+    statement: str
+    sent: int
+    answered: int = 0
+
+
+class Proxy:
+    """
+    A TCP proxy in front of a server, that counts bytes and cuts connections.
+
+    It understands the packets of MySQL's protocol as far as it has to, without
+    TLS and compression. Use it as a context manager; errors of its threads are
+    raised at the end.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._server = (host, port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.host = "127.0.0.1"
+        self.port: int = self._listener.getsockname()[1]
+        #: The statements that went through, the oldest first.
+        self.exchanges: list[Exchange] = []
+        self._lock = threading.Lock()
+        self._cuts: list[Cut] = []
+        self._connecting: Cut | None = None
+        self._pairs: list[_Pair] = []
+        self._errors: list[BaseException] = []
+        self._closing = False
+        self._refusing = False
+        self._thread = threading.Thread(target=self._accept, name="proxy")
+
+    def __enter__(self) -> Proxy:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._closing = True
+        # accept() does not return when another thread closes the socket.
+        with contextlib.suppress(OSError):
+            socket.create_connection((self.host, self.port)).close()
+        self._thread.join()
+        self._listener.close()
+        for pair in self._pairs:
+            pair.stop()
+        if self._errors:
+            raise self._errors[0]
+
+    def cut(self, statement: str, *args: Any, **kwargs: Any) -> Cut:
+        """Arm a cut, see :class:`Cut`, and return it."""
+        cut = Cut(statement, *args, **kwargs)
+        with self._lock:
+            self._cuts.append(cut)
+        return cut
+
+    def cut_connecting(self, direction: Direction, byte: int, how: How) -> Cut:
+        """
+        Arm a cut of the next new connection, after `byte` bytes in one direction,
+        and return it.
+        """
+        cut = Cut("", direction, byte, how=how)
+        with self._lock:
+            self._connecting = cut
+        return cut
+
+    def passed(self) -> dict[Direction, int]:
+        """Return the numbers of bytes that went through the last connection."""
+        return self._pairs[-1].passed
+
+    def take_connecting(self) -> Cut | None:
+        with self._lock:
+            cut, self._connecting = self._connecting, None
+        return cut
+
+    def cut_all(self) -> None:
+        """Close all connections now."""
+        for pair in self._pairs:
+            pair.stop()
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Close new connections at once during the block."""
+        self._refusing = True
+        try:
+            yield
+        finally:
+            self._refusing = False
+
+    def statements(self) -> list[str]:
+        """Return the statements that went through, without the set-up of sessions."""
+        return [exchange.statement for exchange in self.exchanges]
+
+    def cut_for(self, statement: str) -> Cut | None:
+        with self._lock:
+            # All count it.
+            matching = [cut for cut in self._cuts if cut.matches(statement)]
+        return matching[0] if matching else None
+
+    def _accept(self) -> None:
+        try:
+            while True:
+                client, _ = self._listener.accept()
+                if self._closing:
+                    client.close()
+                    return
+                if self._refusing:
+                    client.close()
+                    continue
+                pair = _Pair(self, client, socket.create_connection(self._server))
+                self._pairs.append(pair)
+                pair.start()
+        except BaseException as error:
+            self._errors.append(error)
+
+    def failed(self, error: BaseException) -> None:
+        self._errors.append(error)
+
+
+class _Pair(threading.Thread):
+    """A client's connection, and the one to the server that it is forwarded to."""
+
+    def __init__(
+        self, proxy: Proxy, client: socket.socket, server: socket.socket
+    ) -> None:
+        super().__init__(name="proxied connection")
+        self.proxy = proxy
+        self.client = client
+        self.server = server
+        for each in (client, server):
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Ends the thread, from another one.
+        self._wake, self._woken = socket.socketpair()
+        self._buffer = b""
+        self._exchange: Exchange | None = None
+        self.passed = dict.fromkeys(Direction, 0)
+        self._connecting = proxy.take_connecting()
+        # A cut of the answer, with the bytes that are still let through.
+        self._cut: Cut | None = None
+        self._left = 0
+
+    def stop(self) -> None:
+        """Close the connection, and wait until the thread has ended."""
+        with contextlib.suppress(OSError):
+            self._wake.send(b"x")
+        self.join()
+        self._wake.close()
+
+    def run(self) -> None:
+        try:
+            with selectors.DefaultSelector() as selector:
+                for each in (self.client, self.server, self._woken):
+                    selector.register(each, selectors.EVENT_READ)
+                while self._forward([key.fileobj for key, _ in selector.select()]):
+                    pass
+        except BaseException as error:
+            self.proxy.failed(error)
+        finally:
+            for each in (self.client, self.server, self._woken):
+                each.close()
+
+    def _forward(self, ready: list[Any]) -> bool:
+        """Forward what has arrived. Return whether the connection goes on."""
+        if self._woken in ready:
+            return False
+        try:
+            # The answer to the last statement precedes the next one.
+            if self.server in ready:
+                data = self.server.recv(1 << 16)
+                return bool(data) and self._pass(Direction.TO_CLIENT, data)
+            data = self.client.recv(1 << 16)
+            return bool(data) and self._pass(Direction.TO_SERVER, data)
+        except OSError:
+            # One of the two has closed its connection; so is the other then.
+            return False
+
+    def _pass(self, direction: Direction, data: bytes) -> bool:
+        cut = self._connecting
+        if cut is not None and cut.direction is direction:
+            left = cut.byte - self.passed[direction]
+            if len(data) >= left:
+                sink = self.server if direction is Direction.TO_SERVER else self.client
+                sink.sendall(data[:left])
+                return not self._reached(cut)
+        self.passed[direction] += len(data)
+        if direction is Direction.TO_SERVER:
+            return self._to_server(data)
+        return self._to_client(data)
+
+    def _to_server(self, data: bytes) -> bool:
+        self._buffer += data
+        while len(self._buffer) >= _HEADER:
+            length = int.from_bytes(self._buffer[:3], "little") + _HEADER
+            if len(self._buffer) < length:
+                break
+            packet, self._buffer = self._buffer[:length], self._buffer[length:]
+            if not self._packet(packet):
+                return False
+        return True
+
+    def _packet(self, packet: bytes) -> bool:
+        # The packets of the handshake have other sequence numbers.
+        is_statement = packet[3] == 0 and packet[_HEADER : _HEADER + 1] == bytes(
+            [_COM_QUERY]
+        )
+        if is_statement:
+            statement = packet[_HEADER + 1 :].decode(errors="replace")
+            self._exchange = Exchange(statement, len(packet))
+            self.proxy.exchanges.append(self._exchange)
+            cut = self.proxy.cut_for(statement)
+            if cut is not None and cut.direction is Direction.TO_SERVER:
+                self.server.sendall(packet[: cut.byte])
+                if self._reached(cut):
+                    return False
+                packet = packet[cut.byte :]
+            elif cut is not None:
+                self._cut, self._left = cut, cut.byte
+        self.server.sendall(packet)
+        return True
+
+    def _to_client(self, data: bytes) -> bool:
+        if self._exchange is not None:
+            self._exchange.answered += len(data)
+        if (cut := self._cut) is not None:
+            through = data[: self._left]
+            self._left -= len(through)
+            self.client.sendall(through)
+            if self._left:
+                return True
+            self._cut = None
+            if self._reached(cut):
+                return False
+            data = data[len(through) :]
+        self.client.sendall(data)
+        return True
+
+    def _reached(self, cut: Cut) -> bool:
+        """Cut the connection; return whether it has been closed."""
+        if cut.then is not None:
+            cut.then()
+        if cut.how is How.PASS:
+            cut.done.set()
+            return False
+        if cut.how is How.RESET:
+            self.client.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
+        self.client.close()
+        self.server.close()
+        cut.done.set()
+        return True
+
+
+# -- Deadlocks
+
+
+@contextmanager
+def raw_connection(connection: Any) -> Iterator[Any]:
+    """
+    Open another connection of the driver with the settings of `connection`, in
+    autocommit mode.
+    """
+    raw = connection.get_new_connection(connection.get_connection_params())
+    try:
+        yield raw
+    finally:
+        raw.close()
+
+
+def is_waiting_for_lock(cursor: Any, connection_id: int) -> bool:
+    """
+    Return whether the transaction of a connection waits for a lock.
+
+    data_lock_waits would tell more, but is empty on the storage that is built into
+    tidb-server.
+    """
+    cursor.execute(
+        "SELECT COUNT(*) FROM information_schema.tidb_trx "
+        "WHERE session_id = %s AND state = 'LockWaiting'",
+        [connection_id],
+    )
+    return bool(cursor.fetchone()[0])
+
+
+def deadlock(
+    connection: Any,
+    table: str,
+    rows: Sequence[int],
+    update: Callable[[int], object] | None = None,
+) -> None:
+    """
+    Raise the server's error 1213 in the open transaction of `connection`.
+
+    `rows` are ids in `table`, which no other transaction has locked; the error comes
+    from ``update(id)``, which has to lock the row with this id, by default with an
+    UPDATE of `id`.
+
+    The server takes the transaction whose request closes the cycle for the victim.
+    tidb_trx says that the other one waits slightly before the storage knows it, so
+    now and then the other becomes the victim. It tries again with the next of `rows`
+    then, until this one is.
+    """
+    first, *others = rows
+
+    def lock(row: int) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"UPDATE {table} SET id = id WHERE id = %s", [row])
+
+    locked: queue.Queue[int | None] = queue.Queue()
+    errors: list[BaseException] = []
+
+    def run(cursor: Any) -> None:
+        statement = f"UPDATE {table} SET id = id WHERE id = %s"
+        try:
+            for row in others:
+                cursor.execute("BEGIN PESSIMISTIC")
+                cursor.execute(statement, [row])
+                locked.put(row)
+                try:
+                    cursor.execute(statement, [first])
+                except connection.Database.OperationalError as error:
+                    cursor.execute("ROLLBACK")
+                    if error.args[0] != ErrorNumber.DEADLOCK:
+                        raise
+                else:
+                    cursor.execute("ROLLBACK")
+                    return
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            locked.put(None)
+
+    lock(first)
+    with (
+        raw_connection(connection) as other,
+        raw_connection(connection) as observer,
+        other.cursor() as theirs,
+        observer.cursor() as observing,
+    ):
+        other_id = other.thread_id()
+        thread = threading.Thread(target=run, args=[theirs], name="deadlock")
+        thread.start()
+        try:
+            while (row := locked.get(timeout=PATIENCE)) is not None:
+                wait_for(
+                    lambda: is_waiting_for_lock(observing, other_id),
+                    "the other transaction to wait for a lock",
+                )
+                (update or lock)(row)
+        except BaseException as error:
+            if error.args[:1] != (ErrorNumber.DEADLOCK,):
+                observing.execute("KILL TIDB %s", [other_id])
+            raise
+        finally:
+            thread.join()
+    raise AssertionError(f"There was no deadlock: {errors}")
