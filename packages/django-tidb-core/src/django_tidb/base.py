@@ -35,7 +35,9 @@ from .creation import DatabaseCreation  # noqa: E402
 from .cursor import CursorWrapper  # noqa: E402
 from .features import DatabaseFeatures  # noqa: E402
 from .introspection import DatabaseIntrospection  # noqa: E402
+from .kinds import NOTHING  # noqa: E402
 from .operations import DatabaseOperations  # noqa: E402
+from .outcome import OutcomeMixin  # noqa: E402
 from .schema import DatabaseSchemaEditor  # noqa: E402
 from .validation import DatabaseValidation  # noqa: E402
 
@@ -80,7 +82,7 @@ plugins.get_plugins()
 compat.install()
 
 
-class DatabaseWrapper(MySQLDatabaseWrapper):
+class DatabaseWrapper(OutcomeMixin, MySQLDatabaseWrapper):
     """
     A connection to TiDB.
 
@@ -364,24 +366,32 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         for an unknown variable.
         """
         self.ensure_connection()
-        connection = self.connection
+        connection, session = self.connection, self.tidb_session
 
         def assign(changes: dict[str, Any]) -> None:
             if changes:
+                session.effect = NOTHING
                 assignments = ", ".join(f"@@{name} = %s" for name in changes)
                 with self.wrap_database_errors, connection.cursor() as cursor:
                     cursor.execute(f"SET {assignments}", list(changes.values()))
 
+        session.effect = NOTHING
         with self.wrap_database_errors, connection.cursor() as cursor:
             cursor.execute("SELECT " + ", ".join(f"@@{name}" for name in values))
             before = dict(zip(values, cursor.fetchone(), strict=True))
         changes = {n: value for n, value in values.items() if value != before[n]}
         assign(changes)
+        was_personal, session.personal = session.personal, True
         try:
             yield
         finally:
-            # If Django has reconnected, the new session has the default values.
-            if self.connection is connection:
+            # If Django has reconnected, the new session has the default values, and a
+            # lost one none.
+            if (
+                self.connection is connection
+                and not session.transaction.is_connection_lost
+            ):
+                session.personal = was_personal
                 assign({name: before[name] for name in changes})
 
     @cached_property
@@ -422,6 +432,20 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         # inside this block.
         with super().constraint_checks_disabled(), plugins.loading_fixtures(self):
             yield
+
+    def disable_constraint_checking(self) -> bool:
+        was_personal = self.tidb_session.personal
+        disabled: bool = super().disable_constraint_checking()
+        self._was_personal = was_personal
+        return disabled
+
+    def enable_constraint_checking(self) -> None:
+        # The variable belongs to the session, and not to the transaction, which the
+        # server may have rolled back.
+        if not self.tidb_session.transaction.is_connection_lost:
+            with self.ignoring_ended_transaction():
+                super().enable_constraint_checking()
+            self.tidb_session.personal = self._was_personal
 
     def schema_editor(self, *args: Any, **kwargs: Any) -> DatabaseSchemaEditor:
         # The variables may have been set since they were last read.

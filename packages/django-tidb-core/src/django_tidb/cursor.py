@@ -1,9 +1,16 @@
-"""The cursor that explains or leaves out full-text search; see fulltext.py."""
+"""
+The cursor, which notes the effect of each statement, see kinds.py, and explains
+or leaves out full-text search, see fulltext.py.
+"""
 
 from __future__ import annotations
 
+import sys
 import warnings
+from collections.abc import Sequence
 from typing import Any
+
+from django.db import DatabaseError
 
 from .driver import ensure_driver
 from .error_numbers import ErrorNumber
@@ -15,6 +22,7 @@ from .fulltext import (
     renames_index,
     without_fulltext,
 )
+from .kinds import NOTHING, Effect, effect_of
 
 # The imports below load the driver as MySQLdb, so it must be chosen first.
 ensure_driver()
@@ -50,25 +58,71 @@ class CursorWrapper(MySQLCursorWrapper):
         self.database = database
 
     def execute(self, query: Any, args: Any = None) -> Any:
+        effect = self._note_effect(query)
         # For most other statements, checking the first character is enough.
         if (
             isinstance(query, str)
             and query[:1] in _BEGINNINGS
             and DDL.match(query) is not None
         ):
-            return self._execute_ddl(query, args)
-        try:
-            return super().execute(query, args)
-        except Database.DatabaseError as error:
-            self._explain(error, query)
-            raise
+            result = self._execute_ddl(query, args)
+        else:
+            try:
+                result = super().execute(query, args)
+            except Database.DatabaseError as error:
+                self._explain(error, query)
+                raise
+        self.database.tidb_session.pending = effect if effect.several else NOTHING
+        return result
 
     def executemany(self, query: Any, args: Any) -> Any:
+        effect = self._note_effect(query)
         try:
-            return super().executemany(query, args)
+            result = super().executemany(query, args)
         except Database.DatabaseError as error:
             self._explain(error, query)
             raise
+        self.database.tidb_session.pending = effect if effect.several else NOTHING
+        return result
+
+    def callproc(self, procname: str, args: Sequence[Any] = ()) -> Any:
+        effect = self._note_effect(None)
+        result = self.cursor.callproc(procname, args)
+        self.database.tidb_session.pending = effect
+        return result
+
+    def close(self) -> None:
+        session = self.database.tidb_session
+        is_handling = sys.exc_info()[1] is not None
+        try:
+            self.cursor.close()
+        except Database.Error:
+            # The driver has read the answers of further statements in the string that
+            # was executed last. Django ignores errors of close().
+            if session.pending is NOTHING:
+                raise
+            try:
+                with self.database.wrap_database_errors:
+                    raise
+            except DatabaseError:
+                if not is_handling:
+                    raise
+        finally:
+            session.pending = NOTHING
+
+    def _note_effect(self, query: Any) -> Effect:
+        """Note what a statement may do, before it is sent; return it."""
+        effect = effect_of(query)
+        session = self.database.tidb_session
+        # The driver first reads the answers that are pending.
+        session.effect = (
+            effect if session.pending is NOTHING else effect | session.pending
+        )
+        if effect.session:
+            session.personal = True
+        if effect.commits and not self.database.autocommit:
+            session.transaction.is_split = True
+        return effect
 
     def _execute_ddl(self, query: str, args: Any) -> Any:
         skip = self.database.tidb_options.get("skip_fulltext_indexes")
@@ -90,7 +144,9 @@ class CursorWrapper(MySQLCursorWrapper):
                 return 0
             self._explain(error, query)
             raise
-        if fulltext and self._server_warnings(query, ErrorNumber.FULLTEXT_NOT_SUPPORTED):
+        if fulltext and self._server_warnings(
+            query, ErrorNumber.FULLTEXT_NOT_SUPPORTED
+        ):
             warnings.warn(
                 "TiDB has no full-text search and did not create the FULLTEXT index. "
                 "Dropping the index will fail, unless OPTIONS['skip_fulltext_indexes'] "
@@ -112,7 +168,9 @@ class CursorWrapper(MySQLCursorWrapper):
                 return False
             super().execute(without, args)
             missing = self._server_warnings(query, ErrorNumber.NO_INDEX_TO_DROP)
-        elif error.args[:1] == (ErrorNumber.NO_SUCH_INDEX,) and renames_index(query, escapes):
+        elif error.args[:1] == (ErrorNumber.NO_SUCH_INDEX,) and renames_index(
+            query, escapes
+        ):
             missing = [error.args[1]]
         else:
             return False

@@ -175,8 +175,8 @@ ERRORS: Mapping[int, ServerError] = _table(
     # -- Conflicts with other transactions
     ServerError(
         ErrorNumber.DEADLOCK,
-        "A pessimistic transaction would wait for one that waits for it. The savepoints "
-        "are gone too.",
+        "A pessimistic transaction would wait for one that waits for it. The "
+        "savepoints are gone too.",
         Left.ROLLED_BACK,
         Repeat.TRANSACTION,
         f"{_DOCS}/pessimistic-transaction",

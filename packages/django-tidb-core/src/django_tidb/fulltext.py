@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+
+from .tokens import StatementToken, UnclosedError, statement_tokens
 
 __all__ = [
     "DDL",
@@ -30,20 +31,6 @@ DDL = re.compile(
 )
 
 
-def _token_pattern(string: str) -> re.Pattern[str]:
-    strings = "|".join(string.replace("Q", quote) for quote in "'\"")
-    # Comments with contents that the server executes are tokens; others are skipped.
-    return re.compile(
-        rf"(?P<skipped>\s+|/\*(?!T?!|\+).*?\*/|(?:--(?=\s|\Z)|\#)[^\n]*)"
-        rf"|{strings}|`(?:[^`]|``)*`|/\*.*?\*/|[\w$]+|(?P<unclosed>['\"`]|/\*)|.",
-        re.DOTALL,
-    )
-
-
-_TOKEN = _token_pattern(r"Q(?:[^Q\\]|QQ|\\.)*Q")
-# The pattern for the SQL mode NO_BACKSLASH_ESCAPES.
-_TOKEN_WITHOUT_ESCAPES = _token_pattern(r"Q(?:[^Q]|QQ)*Q")
-
 _NAME = re.compile(r"[`\"].*|[\w$]+", re.DOTALL)
 _INDEX = ("INDEX", "KEY")
 
@@ -56,37 +43,11 @@ _INDEX_OPTIONS = re.compile(
 )
 
 
-class _Token(NamedTuple):
-    """A word, quoted name, literal or symbol, with its position in the statement."""
-
-    text: str
-    start: int
-    end: int
-
-    @property
-    def word(self) -> str:
-        """
-        The token in upper case. A quoted name keeps its quotes, so it equals no
-        keyword.
-        """
-        return self.text.upper()
+_Tokens = Sequence[StatementToken]
 
 
-_Tokens = Sequence[_Token]
-
-
-class _NotUnderstoodError(Exception):
+class _NotUnderstoodError(UnclosedError):
     """The statement has a syntax that this module does not parse."""
-
-
-def _tokens(sql: str, escapes: bool) -> list[_Token]:
-    tokens = []
-    for match in (_TOKEN if escapes else _TOKEN_WITHOUT_ESCAPES).finditer(sql):
-        if match["unclosed"]:
-            raise _NotUnderstoodError
-        if not match["skipped"]:
-            tokens.append(_Token(match[0], *match.span()))
-    return tokens
 
 
 def _split(tokens: _Tokens, separator: str) -> Iterator[_Tokens]:
@@ -246,16 +207,18 @@ def without_fulltext(sql: str, escapes: bool = True) -> tuple[str, list[str]]:
     if not DDL.match(sql) or "fulltext" not in sql.lower():
         return sql, left
     try:
-        statements = _split(_tokens(sql, escapes), ";")
+        statements = _split(statement_tokens(sql, escapes), ";")
         kept = [_kept(sql, tokens, left) for tokens in statements if tokens]
-    except _NotUnderstoodError:
+    except UnclosedError:
         return sql, []
     return "; ".join(filter(None, kept)) if left else sql, left
 
 
 def _statement(sql: str, escapes: bool) -> _Tokens:
     """Return the tokens of `sql`, which must be one statement."""
-    statements = [tokens for tokens in _split(_tokens(sql, escapes), ";") if tokens]
+    statements = [
+        tokens for tokens in _split(statement_tokens(sql, escapes), ";") if tokens
+    ]
     if len(statements) != 1:
         raise _NotUnderstoodError
     return statements[0]
@@ -265,7 +228,7 @@ def is_single(sql: str, escapes: bool = True) -> bool:
     """Return whether `sql` can be parsed and is one statement."""
     try:
         _statement(sql, escapes)
-    except _NotUnderstoodError:
+    except UnclosedError:
         return False
     return True
 
@@ -278,7 +241,7 @@ def drop_if_exists(sql: str, escapes: bool = True) -> str | None:
     try:
         tokens = _statement(sql, escapes)
         clauses = _clauses(tokens) or [tokens]
-    except _NotUnderstoodError:
+    except UnclosedError:
         return None
     ends = [
         clause[1].end
@@ -296,7 +259,7 @@ def renames_index(sql: str, escapes: bool = True) -> bool:
     """Return whether a statement renames one index and does nothing else."""
     try:
         clauses = _clauses(_statement(sql, escapes))
-    except _NotUnderstoodError:
+    except UnclosedError:
         return False
     return len(clauses) == 1 and any(
         _has(clauses[0], 0, "RENAME", word) for word in _INDEX
@@ -308,11 +271,11 @@ def has_match(sql: str) -> bool:
     if "against" not in sql.lower():
         return False
     try:
-        tokens = _tokens(sql, escapes=True)
+        tokens = statement_tokens(sql, escapes=True)
         return any(
             _has(tokens, _closing(tokens, i + 1) + 1, "AGAINST", "(")
             for i in range(len(tokens))
             if _has(tokens, i, "MATCH", "(")
         )
-    except _NotUnderstoodError:
+    except UnclosedError:
         return False

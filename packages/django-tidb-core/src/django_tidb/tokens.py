@@ -1,8 +1,8 @@
 """
-A reader that splits SQL into tokens: names, strings, numbers, words and
-symbols.
+Two readers that split SQL into tokens: :class:`Reader` for definitions, and
+:func:`statement_tokens` for whole statements of any kind, with their comments.
 
-It reads the definitions that SHOW CREATE TABLE returns and the statements that
+The first reads the definitions that SHOW CREATE TABLE returns and the statements that
 change them. Their syntax is described in
 https://docs.pingcap.com/tidb/stable/sql-statement-create-table. A comment with
 contents that the server executes, such as ``/*T![auto_rand] AUTO_RANDOM(5)
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from .names import TableName
 
-__all__ = ["Reader", "Token"]
+__all__ = ["Reader", "StatementToken", "Token", "UnclosedError", "statement_tokens"]
 
 _TEXT = r"""'[^'\\]*(?:(?:''|\\.)[^'\\]*)*'|"[^"\\]*(?:(?:""|\\.)[^"\\]*)*\""""
 _NAME = r"`[^`]*(?:``[^`]*)*`"
@@ -262,3 +262,60 @@ class Reader:
                 start, end = opening.start(), closing.end()
                 break
         return f"{self.sql[:start].rstrip()} {self.sql[end:].lstrip()}".strip()
+
+
+# -- Statements
+
+
+def _statement_pattern(string: str) -> re.Pattern[str]:
+    strings = "|".join(string.replace("Q", quote) for quote in "'\"")
+    # Comments with contents that the server executes are tokens; others are skipped.
+    # After "--" the server takes only an ASCII space for the beginning of a comment.
+    return re.compile(
+        rf"(?P<skipped>\s+|/\*(?!T?!|\+).*?\*/|(?:--(?=[ \t\n\v\f\r]|\Z)|\#)[^\n]*)"
+        rf"|{strings}|`(?:[^`]|``)*`|/\*.*?\*/|[\w$]+|(?P<unclosed>['\"`]|/\*)|.",
+        re.DOTALL,
+    )
+
+
+_STATEMENT = _statement_pattern(r"Q(?:[^Q\\]|QQ|\\.)*Q")
+# The pattern for the SQL mode NO_BACKSLASH_ESCAPES.
+_STATEMENT_WITHOUT_ESCAPES = _statement_pattern(r"Q(?:[^Q]|QQ)*Q")
+
+
+class StatementToken(NamedTuple):
+    """A word, quoted name, literal or symbol, with its position in the statement."""
+
+    text: str
+    start: int
+    end: int
+
+    @property
+    def word(self) -> str:
+        """
+        The token in upper case. A quoted name keeps its quotes, so it equals no
+        keyword.
+        """
+        return self.text.upper()
+
+
+class UnclosedError(Exception):
+    """A string, a quoted name or a comment is not closed."""
+
+
+def statement_tokens(sql: str, escapes: bool) -> list[StatementToken]:
+    """
+    Return the tokens of `sql`, which may be several statements, without comments.
+    A comment with contents that the server executes, or that hold hints, is one
+    token.
+
+    `escapes` tells whether a backslash in a string escapes the next character.
+    Raises :class:`UnclosedError`.
+    """
+    tokens = []
+    for match in (_STATEMENT if escapes else _STATEMENT_WITHOUT_ESCAPES).finditer(sql):
+        if match["unclosed"]:
+            raise UnclosedError
+        if not match["skipped"]:
+            tokens.append(StatementToken(match[0], *match.span()))
+    return tokens

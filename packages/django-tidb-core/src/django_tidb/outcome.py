@@ -1,0 +1,448 @@
+"""
+The outcome of transactions: whether the server has rolled back, has committed,
+or whether that is unknown.
+
+Each error of the server and the driver passes through :class:`ErrorWrapper`,
+which reads in :data:`django_tidb.errors.ERRORS` what it leaves of the
+transaction. All that a connection has to remember for that is in one object,
+``connection.tidb_session``.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from enum import Enum
+from types import TracebackType
+from typing import Any
+from weakref import WeakSet
+
+from django.db import DatabaseError, Error, OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.transaction import TransactionManagementError
+from django.db.utils import DatabaseErrorWrapper
+from django.utils.functional import cached_property
+
+from .error_numbers import ErrorNumber
+from .errors import CommitOutcomeUnknown, Left, find_error
+from .kinds import NOTHING, Effect
+
+__all__ = ["ErrorWrapper", "OutcomeMixin", "Point", "Session", "Transaction"]
+
+logger = logging.getLogger("django.db.backends")
+
+# COMMIT itself, and SET autocommit = 1 while a transaction is open.
+_COMMIT = Effect(commits=True)
+
+
+class Point(Enum):
+    """The point that an outermost transaction has reached."""
+
+    #: The server has not answered the statement that begins it.
+    NOT_BEGUN = "not begun"
+    #: It has begun, and COMMIT has not been sent.
+    BEGUN = "begun"
+    #: COMMIT has been sent, and has not been acknowledged.
+    COMMIT_SENT = "COMMIT sent"
+    #: COMMIT has been acknowledged.
+    COMMITTED = "committed"
+
+
+class Transaction:
+    """One outermost transaction of a connection, that is open or was the last one."""
+
+    __slots__ = (
+        "ended_by",
+        "is_block",
+        "is_rollback_wanted",
+        "is_split",
+        "outer",
+        "point",
+        "raised",
+    )
+
+    def __init__(self, point: Point = Point.NOT_BEGUN) -> None:
+        self.point = point
+        #: Whether an atomic() block has begun it, so that it ends with the block.
+        self.is_block = False
+        #: The error with which the server has ended the transaction, or after which
+        #: it is not known whether COMMIT has.
+        self.ended_by: BaseException | None = None
+        #: Whether a statement in it, such as DDL, has committed what preceded it.
+        self.is_split = False
+        #: Whether set_rollback() was called for the outermost block.
+        self.is_rollback_wanted = False
+        #: The exception that was being handled when it began.
+        self.outer: BaseException | None = None
+        #: The errors that the connection has raised since it began. Their
+        #: tracebacks are not kept alive.
+        self.raised: WeakSet[BaseException] = WeakSet()
+
+    @property
+    def is_connection_lost(self) -> bool:
+        """Whether it has ended because the connection was lost."""
+        row = find_error(self.ended_by) if self.ended_by is not None else None
+        return row is not None and row.left is Left.GONE
+
+    @property
+    def message(self) -> str:
+        """A sentence, without the full stop, that says how it has ended."""
+        args = self.ended_by.args if self.ended_by else ()
+        described = f"error {' '.join(map(str, args))}".rstrip(".")
+        if isinstance(self.ended_by, CommitOutcomeUnknown):
+            return f"The transaction has ended with an unknown outcome: {described}"
+        if self.is_connection_lost:
+            return (
+                "The connection was lost, and with it the whole transaction, which the "
+                f"server rolls back: {described}"
+            )
+        return f"The server has rolled back the whole transaction: {described}"
+
+
+class Session:
+    """The state of a connection that the outcome of its statements depends on."""
+
+    __slots__ = ("effect", "lost", "pending", "personal", "transaction", "unreported")
+
+    def __init__(self) -> None:
+        #: The outermost transaction that is open, or else the last one. The object is
+        #: replaced when another one begins.
+        self.transaction = Transaction()
+        #: The effect of the last statement that was sent.
+        self.effect = NOTHING
+        #: The effect of several statements in one string, of which the driver has
+        #: not read all answers.
+        self.pending = NOTHING
+        #: Whether the application has set state of the session, such as variables or
+        #: locks of GET_LOCK(), that a new connection would not have.
+        self.personal = False
+        #: The error with which a connection with such state was lost, if the
+        #: application has not been told.
+        self.lost: BaseException | None = None
+        #: The transaction of the block that is just being left, if the server had ended
+        #: it and the block has not raised that.
+        self.unreported: Transaction | None = None
+
+    @property
+    def point(self) -> Point:
+        """The point that the transaction has reached."""
+        return self.transaction.point
+
+    def has_raised(self, error: BaseException) -> bool:
+        """
+        Return whether this connection has raised `error`, an exception of Django's,
+        since the outermost transaction began.
+        """
+        return error in self.transaction.raised
+
+
+class ErrorWrapper(DatabaseErrorWrapper):
+    """Converts errors of the driver to Django's, and notes what they leave."""
+
+    wrapper: OutcomeMixin
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc_type is None:
+            return
+        try:
+            super().__exit__(exc_type, exc_value, traceback)
+        except Error as error:
+            if not self.wrapper._note(error):
+                raise
+            unknown = CommitOutcomeUnknown(*error.args)
+            self.wrapper._note_unknown(unknown)
+            raise unknown from error
+
+
+class OutcomeMixin(BaseDatabaseWrapper):
+    """
+    The part of a connection that knows the outcome of transactions.
+
+    - A transaction that the server has rolled back stays marked for rollback until
+      the outermost block has ended: :attr:`needs_rollback`.
+    - An error of COMMIT, or of a write that commits by itself, after which it is not
+      certain that nothing was committed is a :exc:`~.errors.CommitOutcomeUnknown`.
+    - A connection that is lost after COMMIT was acknowledged is replaced.
+    """
+
+    #: The driver's connection, or None.
+    connection: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.tidb_session = Session()
+        self._is_connecting = False
+        super().__init__(*args, **kwargs)
+
+    @cached_property
+    def wrap_database_errors(self) -> ErrorWrapper:
+        return ErrorWrapper(self)
+
+    # -- What an error leaves
+
+    def _note(self, error: BaseException) -> bool:
+        """
+        Note an error that this connection raises. Return whether it is unknown
+        whether the statement has committed.
+        """
+        session = self.tidb_session
+        transaction = session.transaction
+        transaction.raised.add(error)
+        if self.connection is None or self._is_connecting:
+            # No statement of the application was sent.
+            return False
+        row = find_error(error)
+        if session.effect is _COMMIT:
+            transaction.ended_by = error
+            return row is None or not row.definite
+        effect = session.effect | session.pending
+        if self.autocommit:
+            commits = effect.writes or effect.commits
+        else:
+            commits = effect.commits
+            if row is not None and row.left is not Left.ALIVE:
+                # The first one is the cause of the others.
+                transaction.ended_by = transaction.ended_by or error
+        return commits and row is not None and not row.definite
+
+    def _note_unknown(self, error: CommitOutcomeUnknown) -> None:
+        transaction = self.tidb_session.transaction
+        transaction.raised.add(error)
+        if transaction.ended_by is error.__cause__ or not self.autocommit:
+            transaction.ended_by = error
+
+    @property
+    def needs_rollback(self) -> bool:
+        """
+        Whether the transaction can only be rolled back. It cannot be set to False
+        if the server has already rolled back the whole transaction.
+        """
+        return (
+            self._needs_rollback or self.tidb_session.transaction.ended_by is not None
+        )
+
+    @needs_rollback.setter
+    def needs_rollback(self, value: bool) -> None:
+        self._needs_rollback = value
+
+    @contextmanager
+    def ignoring_ended_transaction(self) -> Iterator[None]:
+        """
+        Execute statements although the server has rolled back the transaction. They
+        must not depend on it.
+        """
+        transaction = self.tidb_session.transaction
+        ended_by, transaction.ended_by = transaction.ended_by, None
+        try:
+            yield
+        finally:
+            transaction.ended_by = transaction.ended_by or ended_by
+
+    def set_rollback(self, rollback: bool) -> None:
+        super().set_rollback(rollback)
+        # In the outermost block only.
+        if not any(self.savepoint_ids):
+            self.tidb_session.transaction.is_rollback_wanted = rollback
+
+    def validate_no_broken_transaction(self) -> None:
+        if not self.needs_rollback:
+            return
+        self._refuse_ended_transaction()
+        super().validate_no_broken_transaction()
+
+    def _refuse_ended_transaction(self) -> None:
+        """
+        Raise ``TransactionManagementError`` if the server has ended the transaction.
+        """
+        transaction = self.tidb_session.transaction
+        if (error := transaction.ended_by) is None:
+            return
+        if any(getattr(b, "_from_testcase", False) for b in self.atomic_blocks):
+            rest = (
+                "This includes the data of setUpTestData(), so no test of this "
+                "TestCase can go on. Use a TransactionTestCase for tests that meet "
+                "such errors"
+            )
+        elif transaction.is_block or self.in_atomic_block:
+            rest = "Nothing can be executed before the outermost atomic() has ended"
+        else:
+            rest = "Nothing can be executed before rollback()"
+        raise TransactionManagementError(f"{transaction.message}. {rest}.") from error
+
+    # -- The life of a connection
+
+    def connect(self) -> None:
+        session = self.tidb_session
+        if (lost := session.lost) is not None:
+            session.lost = None
+            raise OperationalError(
+                ErrorNumber.SERVER_LOST.value,
+                f"The database connection {self.alias!r} was lost after the last "
+                "COMMIT was acknowledged, and with it what the application had set in "
+                "the session, such as variables, temporary tables or locks of "
+                "GET_LOCK(). The next statement uses a new connection.",
+            ) from lost
+        self._begin()
+        self._is_connecting = True
+        try:
+            super().connect()
+        except BaseException:
+            # A connection that was not set up completely must not be used.
+            self._discard()
+            raise
+        finally:
+            self._is_connecting = False
+        # What the backend and connection_created have set, they set again.
+        session.personal = False
+        session.pending = NOTHING
+        if not self.autocommit:
+            session.transaction.point = Point.BEGUN
+
+    def close(self) -> None:
+        session = self.tidb_session
+        session.effect = NOTHING
+        session.lost = None
+        super().close()
+
+    def _discard(self) -> None:
+        """Close the connection, which is in a state that is not known."""
+        connection, self.connection = self.connection, None
+        if self.tidb_session.point is not Point.COMMITTED:
+            self.run_on_commit: list[Any] = []
+        if connection is not None:
+            # The driver may have closed it already.
+            with suppress(self.Database.Error):
+                connection.close()
+
+    # -- The life of a transaction
+
+    def _begin(self, point: Point = Point.NOT_BEGUN) -> None:
+        self.tidb_session.transaction = Transaction(point)
+
+    def set_autocommit(
+        self,
+        autocommit: bool,
+        force_begin_transaction_with_broken_autocommit: bool = False,
+    ) -> None:
+        session = self.tidb_session
+        # Only atomic() passes it.
+        is_block = force_begin_transaction_with_broken_autocommit
+        if not autocommit:
+            self.validate_no_atomic_block()
+            # A hook that raised has left it set.
+            self.run_commit_hooks_on_set_autocommit_on = False
+            self._begin()
+            super().set_autocommit(False, is_block)
+            # This is another object if a connection had to be made.
+            transaction = session.transaction
+            transaction.is_block = is_block
+            transaction.outer = sys.exc_info()[1]
+            transaction.point = Point.BEGUN
+            return
+        if not session.transaction.is_block:
+            self._refuse_ended_transaction()
+        if self.connection is None and self.settings_dict["AUTOCOMMIT"]:
+            # The next connection begins with autocommit, so it need not be made now:
+            # an error of that would hide the one with which the last one was lost.
+            self.validate_no_atomic_block()
+            self.autocommit = True
+            if self.run_commit_hooks_on_set_autocommit_on:
+                self.run_and_clear_commit_hooks()
+                self.run_commit_hooks_on_set_autocommit_on = False
+        else:
+            super().set_autocommit(True, is_block)
+        ended, session.unreported = session.unreported, None
+        if ended is not None and sys.exc_info()[1] is ended.outer:
+            raise TransactionManagementError(
+                f"{ended.message}. The atomic() block has caught that error and was "
+                "left as if it had succeeded, but nothing of it is committed."
+            ) from ended.ended_by
+
+    def _set_autocommit(self, autocommit: bool) -> None:
+        session = self.tidb_session
+        transaction = session.transaction
+        # SET autocommit = 1 commits the transaction that is open.
+        commits = autocommit and transaction.point is Point.BEGUN
+        if commits:
+            transaction.point = Point.COMMIT_SENT
+        session.effect = _COMMIT if commits else NOTHING
+        try:
+            super()._set_autocommit(autocommit)
+        except BaseException as error:
+            # The session may be in either mode now.
+            self._discard()
+            if commits or not autocommit or self._is_connecting:
+                raise
+            row = find_error(error)
+            if row is None or row.left is not Left.GONE:
+                raise
+            # The transaction has ended before, so nothing of it is lost.
+            logger.warning(
+                "The database connection %r was lost after the end of a transaction, "
+                "and is replaced: %s",
+                self.alias,
+                error,
+            )
+            if session.personal:
+                session.lost = error
+        else:
+            if commits:
+                transaction.point = Point.COMMITTED
+
+    def commit(self) -> None:
+        self._refuse_ended_transaction()
+        super().commit()
+        if not self.autocommit and not self.tidb_session.transaction.is_block:
+            self._begin(Point.BEGUN)
+
+    def _commit(self) -> None:
+        if self.connection is None:
+            return
+        session = self.tidb_session
+        transaction = session.transaction
+        session.effect = _COMMIT
+        transaction.point = Point.COMMIT_SENT
+        try:
+            super()._commit()
+        except DatabaseError:
+            # atomic(), or the application, calls rollback().
+            raise
+        except BaseException:
+            # It was interrupted. Any further statement could commit.
+            self._discard()
+            raise
+        transaction.point = Point.COMMITTED
+
+    def rollback(self) -> None:
+        session = self.tidb_session
+        transaction = session.transaction
+        if (
+            transaction.is_block
+            and transaction.ended_by is not None
+            and not transaction.is_rollback_wanted
+        ):
+            session.unreported = transaction
+        super().rollback()
+        is_manual = not self.autocommit and not transaction.is_block
+        self._begin(Point.BEGUN if is_manual else Point.NOT_BEGUN)
+
+    def _rollback(self) -> None:
+        session = self.tidb_session
+        session.effect = NOTHING
+        if session.transaction.is_connection_lost:
+            # The server rolls back by itself.
+            self._discard()
+            return
+        try:
+            super()._rollback()
+        except BaseException:
+            # The transaction may still be open, and SET autocommit = 1 would commit it.
+            self._discard()
+            self._begin()
+            raise
