@@ -222,3 +222,12 @@ def test_dbshell_connects_to_the_first():
             connection.settings_dict, []
         )
         assert {"--host=::1", "--port=4001"} <= set(args)
+
+
+def test_connect_timeout_does_not_limit_statements():
+    with (
+        connection_to(address(), "localhost", OPTIONS={"connect_timeout": 1}) as other,
+        other.cursor() as cursor,
+    ):
+        cursor.execute("SELECT SLEEP(2)")
+        assert cursor.fetchone() == (0,)

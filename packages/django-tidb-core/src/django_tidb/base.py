@@ -34,6 +34,7 @@ from .client import DatabaseClient  # noqa: E402
 from .creation import DatabaseCreation  # noqa: E402
 from .cursor import CursorWrapper  # noqa: E402
 from .features import DatabaseFeatures  # noqa: E402
+from .idle import IdleMixin  # noqa: E402
 from .introspection import DatabaseIntrospection  # noqa: E402
 from .kinds import NOTHING  # noqa: E402
 from .operations import DatabaseOperations  # noqa: E402
@@ -63,6 +64,7 @@ _VARIABLES = (
 
 # The options in OPTIONS that belong to this backend and not to the driver.
 _OPTIONS = (
+    "check_after_idle",
     "drop_unsupported_db_defaults",
     "rebuild_tables",
     "skip_fulltext_indexes",
@@ -82,7 +84,7 @@ plugins.get_plugins()
 compat.install()
 
 
-class DatabaseWrapper(OutcomeMixin, MySQLDatabaseWrapper):
+class DatabaseWrapper(IdleMixin, OutcomeMixin, MySQLDatabaseWrapper):
     """
     A connection to TiDB.
 
@@ -197,6 +199,7 @@ class DatabaseWrapper(OutcomeMixin, MySQLDatabaseWrapper):
                 raise ImproperlyConfigured(
                     f"{where}[{name!r}] is {value!r}; it must be True or False."
                 )
+        self.check_idle_option(where)
         skip_locked = options.get("skip_locked", "wait")
         if skip_locked != "wait":
             raise ImproperlyConfigured(
