@@ -343,3 +343,25 @@ def test_compare_vectors(project):
     guide.follow()
     project.write("shop/admin.py", HISTORY_ADMIN)
     project.shell(COMPARE_MORE)
+
+
+def test_connections(project, tidb_server):
+    guide = Guide("topics/connections.md", project)
+    address = f"{tidb_server.host}:{tidb_server.port}"
+    # No server listens on port 1.
+    guide.blocks[0] = (
+        "python",
+        guide.blocks[0][1].replace(
+            "tidb-0.example.com,tidb-1.example.com:4001", f"{address},127.0.0.1:1"
+        ),
+    )
+    (output,) = guide.follow()
+    assert output.splitlines()[-2:] == ["personal: True", "personal: False"]
+    output = project.shell(
+        """
+        from django.db import connection
+        connection.ensure_connection()
+        print(connection.connection.get_host_info())
+        """
+    )
+    assert "127.0.0.1" in output or "localhost" in output

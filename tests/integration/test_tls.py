@@ -474,6 +474,21 @@ def test_unknown_cipher(driver):
         driver.call(driver_options, asked)
 
 
+def test_several_servers(driver, server, plain_server, ca):
+    """The name that is verified is the one of the server that is connected to."""
+    asked = options("VERIFY_IDENTITY", ca)
+    with socket.socket() as closed:
+        closed.bind((HOST, 0))
+        dead = f"{HOST}:{closed.getsockname()[1]}"
+        right, wrong = (f"{host}:{server.port}" for host in (HOST, OTHER_HOST))
+        assert driver.cipher(server, asked, HOST=f"{dead},{right}")
+        with pytest.raises(OperationalError, match="VERIFY_IDENTITY"):
+            driver.cipher(server, asked, HOST=f"{dead},{wrong}")
+        # A server without TLS is an error, and not passed over.
+        with pytest.raises(OperationalError, match="VERIFY_IDENTITY"):
+            driver.cipher(server, asked, HOST=f"{dead},{HOST}:{plain_server.port}")
+
+
 # The client that dbshell starts; test_client.py has what MySQL's is told
 
 

@@ -15,7 +15,7 @@ from django.db import DatabaseError, NotSupportedError
 from django.utils.asyncio import async_unsafe
 from django.utils.functional import cached_property
 
-from . import plugins, tls
+from . import hosts, plugins, tls
 from .driver import ensure_driver
 from .error_numbers import ErrorNumber
 from .version import TiDBVersion
@@ -34,6 +34,7 @@ from .client import DatabaseClient  # noqa: E402
 from .creation import DatabaseCreation  # noqa: E402
 from .cursor import CursorWrapper  # noqa: E402
 from .features import DatabaseFeatures  # noqa: E402
+from .idle import IdleMixin  # noqa: E402
 from .introspection import DatabaseIntrospection  # noqa: E402
 from .kinds import NOTHING  # noqa: E402
 from .operations import DatabaseOperations  # noqa: E402
@@ -63,6 +64,7 @@ _VARIABLES = (
 
 # The options in OPTIONS that belong to this backend and not to the driver.
 _OPTIONS = (
+    "check_after_idle",
     "drop_unsupported_db_defaults",
     "rebuild_tables",
     "skip_fulltext_indexes",
@@ -82,7 +84,7 @@ plugins.get_plugins()
 compat.install()
 
 
-class DatabaseWrapper(OutcomeMixin, MySQLDatabaseWrapper):
+class DatabaseWrapper(IdleMixin, OutcomeMixin, MySQLDatabaseWrapper):
     """
     A connection to TiDB.
 
@@ -163,6 +165,10 @@ class DatabaseWrapper(OutcomeMixin, MySQLDatabaseWrapper):
         for name in self.tidb_options:
             del params[name]
         self._check_options()
+        if self._hosts:
+            # get_new_connection() adds those of the server that it connects to.
+            del params["host"]
+            params.setdefault("connect_timeout", hosts.CONNECT_TIMEOUT)
         # Django applies AUTOCOMMIT after connecting. Without this option the drivers
         # switch autocommit off first, which costs two extra round trips.
         params.setdefault("autocommit", None)
@@ -193,6 +199,7 @@ class DatabaseWrapper(OutcomeMixin, MySQLDatabaseWrapper):
                 raise ImproperlyConfigured(
                     f"{where}[{name!r}] is {value!r}; it must be True or False."
                 )
+        self.check_idle_option(where)
         skip_locked = options.get("skip_locked", "wait")
         if skip_locked != "wait":
             raise ImproperlyConfigured(
@@ -200,14 +207,53 @@ class DatabaseWrapper(OutcomeMixin, MySQLDatabaseWrapper):
                 "out."
             )
 
+    @property
+    def _hosts(self) -> tuple[hosts.Host, ...]:
+        """The servers in ``HOST`` if there are several, else an empty tuple."""
+        if "host" in self.settings_dict["OPTIONS"]:
+            return ()
+        return hosts.parse_hosts(
+            self.settings_dict["HOST"], f"DATABASES[{self.alias!r}]['HOST']"
+        )
+
+    def connect(self) -> None:
+        super().connect()
+        if self.close_at is not None and self._hosts:
+            self.close_at -= hosts.early_end(self.settings_dict["CONN_MAX_AGE"])
+
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """
         Return a new connection of the driver, which uses TLS as ``ssl_mode``
-        requires.
+        requires. If ``HOST`` contains several servers, it is one to a server that
+        answers.
 
         If TLS fails, the message of the ``OperationalError`` names the
-        ``ssl_mode``.
+        ``ssl_mode``. If no server answers, it names each with its error.
         """
+        if not (servers := self._hosts):
+            return self._connect_with_tls(conn_params)
+        errors = []
+        for host in hosts.in_order(servers):
+            try:
+                connection = self._connect_with_tls(
+                    {**conn_params, **host.parameters()}
+                )
+            except Database.OperationalError as error:
+                if not hosts.is_unreachable(error):
+                    raise
+                host.rest()
+                errors.append((host, error))
+            else:
+                host.answered()
+                return connection
+        details = "; ".join(f"{host}: {error}" for host, error in errors)
+        raise Database.OperationalError(
+            ErrorNumber.CANNOT_CONNECT,
+            f"No server of DATABASES[{self.alias!r}]['HOST'] takes a connection. "
+            f"{details}",
+        ) from errors[-1][1]
+
+    def _connect_with_tls(self, conn_params: dict[str, Any]) -> Any:
         options = self.settings_dict["OPTIONS"]
         mode = options.get("ssl_mode")
         if mode is None:

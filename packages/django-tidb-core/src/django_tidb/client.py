@@ -11,6 +11,7 @@ from django.db.backends.mysql.client import DatabaseClient as MySQLDatabaseClien
 
 from . import tls
 from .driver import ensure_driver
+from .hosts import parse_hosts
 
 
 class DatabaseClient(MySQLDatabaseClient):
@@ -31,6 +32,13 @@ class DatabaseClient(MySQLDatabaseClient):
         TLS options in ``OPTIONS``.
         """
         options = settings_dict["OPTIONS"]
+        # The client connects to one server only, the first one.
+        for host in parse_hosts(settings_dict["HOST"], "DATABASES['...']['HOST']")[:1]:
+            settings_dict = {
+                **settings_dict,
+                "HOST": host.name,
+                "PORT": host.port or settings_dict["PORT"],
+            }
         mode, files = _tls(options)
         verifies = "ca" in files or "capath" in files
         flags = _MODE_FLAGS[_client()](mode, verifies) if mode else []

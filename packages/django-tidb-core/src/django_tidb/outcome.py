@@ -281,13 +281,7 @@ class OutcomeMixin(BaseDatabaseWrapper):
         session = self.tidb_session
         if (lost := session.lost) is not None:
             session.lost = None
-            raise OperationalError(
-                ErrorNumber.SERVER_LOST.value,
-                f"The database connection {self.alias!r} was lost after the last "
-                "COMMIT was acknowledged, and with it what the application had set in "
-                "the session, such as variables, temporary tables or locks of "
-                "GET_LOCK(). The next statement uses a new connection.",
-            ) from lost
+            raise self._loss_of_state(lost) from lost
         self._begin()
         self._is_connecting = True
         try:
@@ -309,6 +303,16 @@ class OutcomeMixin(BaseDatabaseWrapper):
         session.effect = NOTHING
         session.lost = None
         super().close()
+
+    def _loss_of_state(self, error: BaseException) -> OperationalError:
+        """Return what tells the application that `error` has cost it its session."""
+        return OperationalError(
+            error.args[0] or ErrorNumber.SERVER_LOST.value,
+            f"The database connection {self.alias!r} was lost outside of a "
+            "transaction, and with it what the application had set in the session, "
+            "such as variables, temporary tables or locks of GET_LOCK(). The next "
+            "statement uses a new connection.",
+        )
 
     def _discard(self) -> None:
         """Close the connection, which is in a state that is not known."""

@@ -113,6 +113,18 @@ def _pymysql_connection_class() -> Any:
     import pymysql
 
     class Connection(pymysql.connections.Connection):
+        _read_timeout: float | None
+
+        def connect(self, sock: Any = None) -> None:
+            # mysqlclient's connect_timeout includes the handshake. PyMySQL would wait
+            # without end for a server that accepts a connection and does not answer.
+            timeout = self._read_timeout
+            self._read_timeout = timeout or self.connect_timeout
+            try:
+                super().connect(sock)
+            finally:
+                self._read_timeout = timeout
+
         def _create_ssl_ctx(self, options: Any) -> ssl.SSLContext:
             # Without options PyMySQL uses TLS if the server supports it, and verifies
             # nothing. Its own context would still load the CA certificates of the

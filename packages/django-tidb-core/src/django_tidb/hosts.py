@@ -1,0 +1,142 @@
+"""Several servers in ``HOST``, and the order in which they are connected to."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+from .error_numbers import ErrorNumber
+
+__all__ = [
+    "CONNECT_TIMEOUT",
+    "Host",
+    "early_end",
+    "in_order",
+    "is_unreachable",
+    "parse_hosts",
+]
+
+#: The driver's ``connect_timeout`` if there are several servers and ``OPTIONS``
+#: has none, in seconds. Without it, mysqlclient waits for a host that does not
+#: answer for as long as the operating system does, often two minutes.
+CONNECT_TIMEOUT = 5
+
+#: For how long a server that did not answer is tried last, in seconds.
+REST = 30.0
+
+#: The greatest part of ``CONN_MAX_AGE`` by which a connection ends early. Without
+#: it, the connections that were opened together after a restart would end
+#: together.
+JITTER = 0.2
+
+#: The errors that say that another server may take the connection: this one is not
+#: reached, is shutting down, or has as many connections as it is allowed to have. A
+#: wrong password or a certificate that is not valid is not among them.
+_UNREACHABLE = frozenset(
+    (
+        ErrorNumber.TOO_MANY_CONNECTIONS,
+        ErrorNumber.SERVER_SHUTDOWN,
+        ErrorNumber.CANNOT_CONNECT_TO_SOCKET,
+        ErrorNumber.CANNOT_CONNECT,
+        ErrorNumber.UNKNOWN_HOST,
+        ErrorNumber.SERVER_GONE,
+        ErrorNumber.HANDSHAKE_FAILED,
+        ErrorNumber.SERVER_LOST,
+    )
+)
+
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:,\[\]/]+))(?::(\d{1,5}))?")
+
+# Until when a server is tried last, on the clock of time.monotonic(). The threads
+# and the connections of the process share it.
+_resting: dict[Host, float] = {}
+
+
+@dataclass(frozen=True)
+class Host:
+    """
+    A server in ``HOST``: a host name or an address, and the port, or None for the
+    ``PORT`` of the settings.
+    """
+
+    name: str
+    port: int | None = None
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters with which the driver connects to this server."""
+        params: dict[str, Any] = {"host": self.name}
+        if self.port is not None:
+            params["port"] = self.port
+        return params
+
+    def rest(self) -> None:
+        """Try this server after all others for the next 30 seconds."""
+        _resting[self] = time.monotonic() + REST
+
+    def answered(self) -> None:
+        """Take this server with the others again."""
+        _resting.pop(self, None)
+
+    def __str__(self) -> str:
+        name = f"[{self.name}]" if ":" in self.name else self.name
+        return name if self.port is None else f"{name}:{self.port}"
+
+
+def parse_hosts(value: str, setting: str) -> tuple[Host, ...]:
+    """
+    Return the servers in `value`, which separates them by commas, as in
+    ``"tidb-0,tidb-1:4001,[::1]:4000"``. A value without a comma is one host or the
+    path of a socket, as in Django's MySQL backend, and the result is empty.
+
+    Raises ``ImproperlyConfigured``, which calls the value `setting`, if a server is
+    not valid or occurs twice.
+    """
+    if "," not in value:
+        return ()
+    hosts: list[Host] = []
+    for text in value.split(","):
+        match = _HOST.fullmatch(text.strip())
+        port = int(match[3]) if match and match[3] else None
+        if match is None or (port is not None and not 0 < port < 1 << 16):
+            raise ImproperlyConfigured(
+                f"{setting} is {value!r}, and {text.strip()!r} is no server. Servers "
+                "are separated by commas; each is a name or an address, with a port "
+                "from 1 to 65535 after a colon or without one, and an IPv6 address in "
+                "brackets: 'tidb-0,tidb-1:4001,[::1]:4000'."
+            )
+        host = Host(match[1] or match[2], port)
+        if host in hosts:
+            raise ImproperlyConfigured(
+                f"{setting} is {value!r}: {host} is in it twice."
+            )
+        hosts.append(host)
+    return tuple(hosts)
+
+
+def in_order(hosts: tuple[Host, ...]) -> Iterator[Host]:
+    """
+    Yield the servers in random order, those last that did not answer within the
+    last 30 seconds.
+    """
+    now = time.monotonic()
+    shuffled = random.sample(hosts, len(hosts))
+    return iter(sorted(shuffled, key=lambda host: max(_resting.get(host, now), now)))
+
+
+def is_unreachable(error: Exception) -> bool:
+    """Return whether `error` of connecting says that another server may be tried."""
+    return bool(error.args) and error.args[0] in _UNREACHABLE
+
+
+def early_end(max_age: float) -> float:
+    """
+    Return a random number of seconds by which a connection ends before `max_age`,
+    its ``CONN_MAX_AGE``.
+    """
+    return random.uniform(0, JITTER * max_age)  # noqa: S311

@@ -1,0 +1,110 @@
+"""Connections that were lost while they were idle: ``OPTIONS["check_after_idle"]``."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import Error
+
+from .driver import ensure_driver
+from .errors import Left, find_error
+
+if TYPE_CHECKING:
+    from .outcome import OutcomeMixin as _Base
+else:
+    _Base = object
+
+__all__ = ["IdleMixin"]
+
+_PING_ARGUMENTS = (False,) if ensure_driver().is_pymysql else ()
+
+
+def _is_lost(error: BaseException) -> bool:
+    row = find_error(error)
+    return row is not None and row.left is Left.GONE
+
+
+class IdleMixin(_Base):
+    """
+    The part of a connection that finds out that it was lost while it was idle.
+
+    A lost connection is replaced only if it has carried nothing of the
+    application's own: ``tidb_session.personal``. Otherwise its loss is an error.
+    """
+
+    #: After how many seconds without a statement the server is asked; None if never.
+    _idle_limit: float | None = None
+    #: The time of the last statement, on the clock of time.monotonic().
+    _used_at = 0.0
+
+    def check_idle_option(self, where: str) -> None:
+        """
+        Raise ``ImproperlyConfigured``, which calls ``OPTIONS`` `where`, if
+        ``check_after_idle`` is not valid.
+        """
+        options = self.settings_dict["OPTIONS"]
+        if "check_after_idle" not in options:
+            return
+        limit = options["check_after_idle"]
+        if type(limit) not in (int, float) or not 0 <= limit < math.inf:
+            raise ImproperlyConfigured(
+                f"{where}['check_after_idle'] is {limit!r}; it must be a number of "
+                "seconds, 0 or more, or left out."
+            )
+
+    def connect(self) -> None:
+        super().connect()
+        self._idle_limit = self.settings_dict["OPTIONS"].get("check_after_idle")
+        self._used_at = time.monotonic()
+
+    def is_usable(self) -> bool:
+        # PyMySQL's ping() would connect anew by itself, without the settings of the
+        # session.
+        try:
+            self.connection.ping(*_PING_ARGUMENTS)
+        except self.Database.Error:
+            return False
+        return True
+
+    def ensure_connection(self) -> None:
+        """
+        Connect unless there is a connection. One that has been idle outside of a
+        transaction for as long as ``check_after_idle`` says is asked first.
+        """
+        if self._idle_limit is not None and self.connection is not None:
+            self._check_idle(self._idle_limit)
+        super().ensure_connection()
+
+    def _check_idle(self, limit: float) -> None:
+        now = time.monotonic()
+        idle, self._used_at = now - self._used_at, now
+        if idle < limit or self.in_atomic_block or not self.autocommit:
+            return
+        try:
+            with self.wrap_database_errors:
+                self.connection.ping(*_PING_ARGUMENTS)
+        except Error as error:
+            # Rows of another statement that are still unread are no loss.
+            if not _is_lost(error):
+                return
+            personal = self.tidb_session.personal
+            self.close()
+            if personal:
+                raise self._loss_of_state(error) from error
+
+    def _set_autocommit(self, autocommit: bool) -> None:
+        try:
+            super()._set_autocommit(autocommit)
+        except Error as error:
+            if autocommit or self._idle_limit is None or not _is_lost(error):
+                raise
+            # SET autocommit = 0 is the first statement of a transaction, so nothing
+            # was executed in it that could be executed twice.
+            if self.tidb_session.personal:
+                raise self._loss_of_state(error) from error
+            self.close()
+            super().ensure_connection()
+            super()._set_autocommit(autocommit)
