@@ -37,26 +37,7 @@ from .introspection import DatabaseIntrospection  # noqa: E402
 from .operations import DatabaseOperations  # noqa: E402
 from .schema import DatabaseSchemaEditor  # noqa: E402
 from .validation import DatabaseValidation  # noqa: E402
-
-# The server variables that this backend reads. Older servers lack some of
-# them.
-_VARIABLES = (
-    "allow_auto_random_explicit_insert",
-    "collation_database",
-    "default_storage_engine",
-    "foreign_key_checks",
-    "lower_case_table_names",
-    "sql_auto_is_null",
-    "sql_mode",
-    "tidb_allow_remove_auto_inc",
-    "tidb_enable_check_constraint",
-    "tidb_enable_clustered_index",
-    "tidb_enable_fast_create_table",
-    "tidb_enable_noop_functions",
-    "tidb_txn_mode",
-    "time_zone",
-    "transaction_isolation",
-)
+from .variables import ServerVariables  # noqa: E402
 
 # The options in OPTIONS that belong to this backend and not to the driver.
 _OPTIONS = (
@@ -132,6 +113,11 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
     # The versions of the servers that this process has connected to, shared by the
     # connections of all threads.
     _versions: ClassVar[dict[tuple[Any, ...], TiDBVersion]] = {}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: The server variables that this backend reads.
+        self.tidb_variables = ServerVariables(self)
 
     @property
     def tidb_options(self) -> dict[str, Any]:
@@ -336,24 +322,14 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
             if self.connection is connection:
                 assign({name: before[name] for name in changes})
 
-    @cached_property
-    def tidb_variables(self) -> dict[str, str]:
-        """
-        The values, as strings, of the server variables that this backend reads.
-        One statement reads them all on first access, and again after a schema
-        editor was opened.
-        """
-        with self.temporary_connection() as cursor:
-            # CONVERT_TZ returns NULL if the server's time zone tables are empty.
-            cursor.execute(
-                "SELECT variable_name, variable_value "
-                "FROM information_schema.session_variables "
-                "WHERE variable_name IN %s "
-                "UNION ALL SELECT 'has_zoneinfo_database', "
-                "CONVERT_TZ('2001-01-01 01:00:00', 'UTC', 'UTC') IS NOT NULL",
-                [_VARIABLES],
-            )
-            return dict(sorted(cursor.fetchall()))
+    @property
+    def data_type_check_constraints(self) -> dict[str, str]:
+        # Django's MySQL backend caches this mapping, but the variable that enables CHECK
+        # constraints can change. A schema editor that alters only the default of a
+        # field must not read the variables for it.
+        checks = MySQLDatabaseWrapper.data_type_check_constraints
+        with self.tidb_variables.without_refresh():
+            return checks.func(self)
 
     @property
     def mysql_server_data(self) -> dict[str, Any]:
@@ -374,8 +350,3 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
         # inside this block.
         with super().constraint_checks_disabled(), plugins.loading_fixtures(self):
             yield
-
-    def schema_editor(self, *args: Any, **kwargs: Any) -> DatabaseSchemaEditor:
-        # The variables may have been set since they were last read.
-        self.__dict__.pop("tidb_variables", None)
-        return super().schema_editor(*args, **kwargs)

@@ -105,12 +105,12 @@ def _db_defaults(model: type[Model]) -> Iterable[str]:
 
 
 def _text_db_defaults(model: type[Model]) -> Iterable[str]:
+    # defaults.py imports this module.
+    from .defaults import has_db_default
+
     limited = ("BinaryField", "JSONField", "TextField")
     for field in model._meta.local_fields:
-        if (
-            field.get_internal_type() in limited
-            and getattr(field, "has_db_default", lambda: False)()
-        ):
+        if field.get_internal_type() in limited and has_db_default(field):
             yield f"field {field.name}"
 
 
