@@ -10,7 +10,7 @@ from django.db import connections, models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_tidb import is_tidb
-from django_tidb.defaults import has_db_default
+from django_tidb.model_fields import has_db_default
 
 __all__ = ["BigAutoRandomField"]
 

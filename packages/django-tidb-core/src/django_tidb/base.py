@@ -128,7 +128,7 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
 
     @cached_property
     def tidb_dropped_defaults(self) -> dict[Any, bool]:
-        """A cache of the results of ``defaults.is_left_out()``, by field."""
+        """A cache of the results of ``defaults.is_dropped()``, by field."""
         return {}
 
     def get_connection_params(self) -> dict[str, Any]:
@@ -324,9 +324,9 @@ class DatabaseWrapper(MySQLDatabaseWrapper):
 
     @property
     def data_type_check_constraints(self) -> dict[str, str]:
-        # Django's MySQL backend caches this mapping, but the variable that enables CHECK
-        # constraints can change. A schema editor that alters only the default of a
-        # field must not read the variables for it.
+        # Django's MySQL backend caches this mapping, but the variable that enables
+        # CHECK constraints can change. A schema editor that alters only the default of
+        # a field must not read the variables for it.
         checks = MySQLDatabaseWrapper.data_type_check_constraints
         with self.tidb_variables.without_refresh():
             return checks.func(self)

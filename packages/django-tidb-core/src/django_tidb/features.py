@@ -120,8 +120,8 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
     # https://docs.pingcap.com/tidb/stable/data-type-default-values
     supports_expression_defaults = True
 
-    # DDL is sent as finished SQL: as a format string with parameters it could
-    # have no percent signs in names and comments.
+    # DDL is sent with literals and without parameters, because a format string with
+    # parameters cannot have percent signs in names and comments.
     # https://docs.djangoproject.com/en/stable/ref/schema-editor/#execute
     requires_literal_defaults = True
 
