@@ -101,8 +101,11 @@ def create_tables(transactional_db, isolated_apps):
 
 
 @pytest.fixture
-def check_constraints(tidb):
-    """Switches CHECK constraints on; tells whether the server has them at all."""
+def check_constraints(tidb, transactional_db):
+    """
+    Enable CHECK constraints for the test. The value is False if the server has no
+    CHECK constraints.
+    """
     tidb.execute("SHOW GLOBAL VARIABLES LIKE 'tidb_enable_check_constraint'")
     found = tidb.fetchone()
     if not found:
@@ -111,11 +114,10 @@ def check_constraints(tidb):
 
     def switch(value):
         tidb.execute("SET GLOBAL tidb_enable_check_constraint = %s", [value])
-        # What Django's connection remembers of it.
         connection = connections["default"]
-        connection.__dict__.pop("tidb_variables", None)
-        connection.__dict__.pop("data_type_check_constraints", None)
-        connection.features.__dict__.pop("supports_table_check_constraints", None)
+        connection.tidb_variables.refresh()
+        enabled = connection.features.supports_table_check_constraints
+        assert enabled == (value in ("ON", "1"))
 
     switch("ON")
     yield True

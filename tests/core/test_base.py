@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import NotSupportedError, connections
-from django.test.utils import CaptureQueriesContext
 
 from django_tidb import is_tidb
 from django_tidb.base import DatabaseWrapper
@@ -106,21 +105,6 @@ def test_password(tidb_server):
     finally:
         with connection.cursor() as cursor:
             cursor.execute("DROP USER 'limited'@'%'")
-
-
-@pytest.mark.django_db
-def test_server_variables_are_read_in_one_statement_and_again_for_a_schema_editor():
-    connection.__dict__.pop("tidb_variables", None)
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
-        _ = connection.sql_mode
-        _ = connection.features.ignores_table_name_case
-        _ = connection.features.supports_table_check_constraints
-        _ = connection.features.has_zoneinfo_database
-    assert len(queries) <= 1
-    with connection.schema_editor(collect_sql=True, atomic=False):
-        assert "tidb_variables" not in connection.__dict__
 
 
 def test_is_tidb():

@@ -189,7 +189,7 @@ def test_unsupported_default_is_left_out_with_the_option(table, monkeypatch):
     monkeypatch.setitem(
         connection.settings_dict["OPTIONS"], "drop_unsupported_db_defaults", True
     )
-    with pytest.warns(UserWarning, match="Left out"):
+    with pytest.warns(UserWarning, match="Dropped"):
         model = table(models.TextField(db_default="x"))
     (warning,) = model.check(databases={"default"})
     assert warning.id == "tidb.W003"

@@ -233,6 +233,7 @@ def test_flags_follow_the_server(unknown_server, tidb, read_before, database_exi
     wrapper.close()
     assert flags(wrapper) == flags_of(wrapper.tidb_version)
     assert set(FLAGS) - wrapper.features.__dict__.keys() == {
+        "supports_table_check_constraints",
         "supports_column_check_constraints",
         "can_introspect_check_constraints",
     }

@@ -10,6 +10,7 @@ from django.db import connections, models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_tidb import is_tidb
+from django_tidb.model_fields import has_db_default
 
 __all__ = ["BigAutoRandomField"]
 
@@ -154,10 +155,7 @@ class BigAutoRandomField(models.BigAutoField):
         ]
 
     def _check_default(self) -> list[checks.CheckMessage]:
-        if (
-            not self.has_default()
-            and not getattr(self, "has_db_default", lambda: False)()
-        ):
+        if not self.has_default() and not has_db_default(self):
             return []
         return [
             checks.Error(

@@ -41,26 +41,7 @@ from .operations import DatabaseOperations  # noqa: E402
 from .outcome import OutcomeMixin  # noqa: E402
 from .schema import DatabaseSchemaEditor  # noqa: E402
 from .validation import DatabaseValidation  # noqa: E402
-
-# The server variables that this backend reads. Older servers lack some of
-# them.
-_VARIABLES = (
-    "allow_auto_random_explicit_insert",
-    "collation_database",
-    "default_storage_engine",
-    "foreign_key_checks",
-    "lower_case_table_names",
-    "sql_auto_is_null",
-    "sql_mode",
-    "tidb_allow_remove_auto_inc",
-    "tidb_enable_check_constraint",
-    "tidb_enable_clustered_index",
-    "tidb_enable_fast_create_table",
-    "tidb_enable_noop_functions",
-    "tidb_txn_mode",
-    "time_zone",
-    "transaction_isolation",
-)
+from .variables import ServerVariables  # noqa: E402
 
 # The options in OPTIONS that belong to this backend and not to the driver.
 _OPTIONS = (
@@ -142,6 +123,11 @@ class DatabaseWrapper(IdleMixin, OutcomeMixin, MySQLDatabaseWrapper):
     # connections of all threads.
     _versions: ClassVar[dict[tuple[Any, ...], TiDBVersion]] = {}
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: The server variables that this backend reads.
+        self.tidb_variables = ServerVariables(self)
+
     @property
     def tidb_options(self) -> dict[str, Any]:
         """The options of this backend and its plugins that are set in OPTIONS."""
@@ -151,7 +137,7 @@ class DatabaseWrapper(IdleMixin, OutcomeMixin, MySQLDatabaseWrapper):
 
     @cached_property
     def tidb_dropped_defaults(self) -> dict[Any, bool]:
-        """A cache of the results of ``defaults.is_left_out()``, by field."""
+        """A cache of the results of ``defaults.is_dropped()``, by field."""
         return {}
 
     def get_connection_params(self) -> dict[str, Any]:
@@ -397,24 +383,14 @@ class DatabaseWrapper(IdleMixin, OutcomeMixin, MySQLDatabaseWrapper):
                 session.personal = was_personal
                 assign({name: before[name] for name in changes})
 
-    @cached_property
-    def tidb_variables(self) -> dict[str, str]:
-        """
-        The values, as strings, of the server variables that this backend reads.
-        One statement reads them all on first access, and again after a schema
-        editor was opened.
-        """
-        with self.temporary_connection() as cursor:
-            # CONVERT_TZ returns NULL if the server's time zone tables are empty.
-            cursor.execute(
-                "SELECT variable_name, variable_value "
-                "FROM information_schema.session_variables "
-                "WHERE variable_name IN %s "
-                "UNION ALL SELECT 'has_zoneinfo_database', "
-                "CONVERT_TZ('2001-01-01 01:00:00', 'UTC', 'UTC') IS NOT NULL",
-                [_VARIABLES],
-            )
-            return dict(sorted(cursor.fetchall()))
+    @property
+    def data_type_check_constraints(self) -> dict[str, str]:
+        # Django's MySQL backend caches this mapping, but the variable that enables
+        # CHECK constraints can change. A schema editor that alters only the default of
+        # a field must not read the variables for it.
+        checks = MySQLDatabaseWrapper.data_type_check_constraints
+        with self.tidb_variables.without_refresh():
+            return checks.func(self)
 
     @property
     def mysql_server_data(self) -> dict[str, Any]:
@@ -449,8 +425,3 @@ class DatabaseWrapper(IdleMixin, OutcomeMixin, MySQLDatabaseWrapper):
             with self.ignoring_ended_transaction():
                 super().enable_constraint_checking()
             self.tidb_session.personal = self._was_personal
-
-    def schema_editor(self, *args: Any, **kwargs: Any) -> DatabaseSchemaEditor:
-        # The variables may have been set since they were last read.
-        self.__dict__.pop("tidb_variables", None)
-        return super().schema_editor(*args, **kwargs)

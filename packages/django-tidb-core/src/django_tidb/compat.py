@@ -1,6 +1,8 @@
 """
-Replacements of Django's own functions, each with the ticket that would make it
+Replacements of internals of Django, each with the ticket that would make it
 unnecessary. For connections of other backends they call the original.
+
+The ``apps.py`` of core imports this module, so it must not import the driver.
 """
 
 from __future__ import annotations
@@ -12,17 +14,39 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from django.db.migrations import Migration, operations
+from django.db.migrations import Migration, operations, state
+from django.db.models import options
 from django.db.models.signals import pre_migrate
 
-from . import is_tidb
-from .gathering import Gathering
-from .schema import DatabaseSchemaEditor
-
 if TYPE_CHECKING:
-    from .base import DatabaseWrapper
+    from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+    from django.db.migrations.state import ProjectState
 
-__all__ = ["install"]
+    from .base import DatabaseWrapper
+    from .gathering import Gathering
+
+__all__ = ["add_meta_options", "install"]
+
+# -- Options of class Meta that plugins define
+# -- https://code.djangoproject.com/ticket/5793
+
+
+def add_meta_options(names: Iterable[str]) -> None:
+    """
+    Make ``class Meta`` accept `names`, in models and in the model states of
+    migrations.
+
+    Django reads the options of a model when it creates the class. The engine
+    loads the plugins for the first connection, which may be later. Therefore
+    the ``apps.py`` of core and of each plugin with such options also calls
+    ``get_plugins()``: Django imports every ``apps.py`` before the first model,
+    whatever the order of INSTALLED_APPS.
+    """
+    known = dict.fromkeys((*options.DEFAULT_NAMES, *names))
+    options.DEFAULT_NAMES = state.DEFAULT_NAMES = tuple(known)
+
+
+# -- Functions that are replaced when the engine is imported
 
 #: The operations whose statements may be gathered: all operations of Django
 #: except those that execute code or SQL of the project. Subclasses are
@@ -64,11 +88,14 @@ def _replace(
 def _applying(apply: Callable[..., Any]) -> Callable[..., Any]:
     def apply_gathering(
         migration: Migration,
-        project_state: Any,
-        schema_editor: DatabaseSchemaEditor,
+        project_state: ProjectState,
+        schema_editor: BaseDatabaseSchemaEditor,
         collect_sql: bool = False,
     ) -> Any:
-        if isinstance(schema_editor, DatabaseSchemaEditor):
+        # django-tidb may have replaced this name: see the check tidb.W001.
+        from . import is_tidb
+
+        if is_tidb(schema_editor.connection):
             with schema_editor.gathering() as gathering:
                 announced = copy.copy(migration)
                 announced.operations = _announced(migration, gathering)
@@ -96,6 +123,8 @@ def _syncing(sync_apps: Callable[..., Any]) -> Callable[..., Any]:
     def sync_apps_gathering(
         command: Any, connection: DatabaseWrapper, app_labels: Iterable[str]
     ) -> Any:
+        from . import is_tidb
+
         gathers = is_tidb(connection)
         used = _GatheringConnection(connection) if gathers else connection
         return sync_apps(command, used, app_labels)

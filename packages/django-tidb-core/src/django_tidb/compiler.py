@@ -21,8 +21,9 @@ from django.db.models.lookups import IsNull
 from django.db.models.sql import AND, OR, Query
 from django.db.models.sql.where import WhereNode
 
-from .defaults import has_db_default, is_left_out
+from .defaults import is_dropped
 from .known_issues import KNOWN_ISSUES
+from .model_fields import has_db_default
 from .names import in_format
 from .plugins import get_plugins, loading_fixtures
 
@@ -377,7 +378,7 @@ class SQLInsertCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLInsertCompiler):
         if (
             has_db_default(field)
             and isinstance(value, expressions.DatabaseDefault)
-            and is_left_out(field, self.connection)
+            and is_dropped(field, self.connection)
         ):
             return value.expression
         return value

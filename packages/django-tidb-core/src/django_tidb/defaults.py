@@ -6,7 +6,6 @@ https://docs.pingcap.com/tidb/stable/data-type-default-values
 
 from __future__ import annotations
 
-import copy
 import functools
 import json
 import re
@@ -27,10 +26,8 @@ if TYPE_CHECKING:
 __all__ = [
     "compiled_default",
     "default_sql",
-    "finished",
-    "has_db_default",
-    "is_left_out",
-    "without_db_default",
+    "interpolated",
+    "is_dropped",
 ]
 
 # Functions that may be a DEFAULT; the server looks at their arguments.
@@ -64,30 +61,18 @@ _VARYING = re.compile(
 _TEXTS = ("BinaryField", "TextField")
 
 
-def has_db_default(field: Field) -> bool:
-    """Return whether `field` has a ``db_default``, which Django 5.0 brought."""
-    return getattr(field, "db_default", NOT_PROVIDED) is not NOT_PROVIDED
-
-
-def without_db_default(field: Field) -> Field:
-    """Return a copy of `field` that has no ``db_default``."""
-    field = copy.copy(field)
-    field.db_default = NOT_PROVIDED
-    return field
-
-
 def compiled_default(field: Field, connection: DatabaseWrapper) -> tuple[str, Any]:
     """Return the SQL of a ``db_default`` and its parameters, supported or not."""
     compiler = Query(model=field.model).get_compiler(connection=connection)
     return compiler.compile(field._db_default_expression)
 
 
-def finished(sql: str, params: Any, quote: Callable[[Any], str]) -> str:
+def interpolated(sql: str, params: Any, quote: Callable[[Any], str]) -> str:
     """
-    Return the SQL of an expression with its parameters in it, as `quote` writes
-    them. Two percent signs stand for one, as in every expression; where there
-    are no parameters, a single one is taken too, as Django's MySQL backend does
-    in CREATE TABLE.
+    Return the SQL of an expression with its parameters written into it as
+    literals, which `quote` returns. Two percent signs stand for one, as in every
+    expression. If there are no parameters, a single percent sign also stands for
+    itself, as in Django's MySQL backend in CREATE TABLE.
     """
     if params:
         return sql % tuple(map(quote, params))
@@ -127,7 +112,7 @@ def default_sql(field: Field, connection: DatabaseWrapper) -> tuple[str, list[An
                     return f"({made[0]})", made[1]
         elif kind not in _TEXTS:
             return "%s", [value]
-    written = finished(sql, params, repr)
+    written = interpolated(sql, params, repr)
     raise NotSupportedError(
         f"The db_default of {field} is {written}, which TiDB {version} cannot have as "
         f"DEFAULT of a {kind}. It may be a constant (not for text and binary fields) "
@@ -136,9 +121,9 @@ def default_sql(field: Field, connection: DatabaseWrapper) -> tuple[str, list[An
     )
 
 
-def is_left_out(field: Field, connection: DatabaseWrapper) -> bool:
+def is_dropped(field: Field, connection: DatabaseWrapper) -> bool:
     """
-    Return whether the option ``drop_unsupported_db_defaults`` has left out the
+    Return whether the option ``drop_unsupported_db_defaults`` has dropped the
     ``db_default`` of `field`, so that its value has to be in the INSERT.
     """
     if not connection.tidb_options.get("drop_unsupported_db_defaults"):
@@ -162,7 +147,7 @@ def _constant(sql: str, params: Any, kind: str, connection: DatabaseWrapper) -> 
         if params:
             cursor.execute(f"SELECT {sql}", params)
         else:
-            cursor.execute(f"SELECT {finished(sql, (), repr)}")
+            cursor.execute(f"SELECT {interpolated(sql, (), repr)}")
         return cursor.fetchone()[0]
 
 

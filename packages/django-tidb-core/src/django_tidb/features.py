@@ -94,11 +94,12 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
     can_introspect_foreign_keys = works("foreign-key")
     indexes_foreign_keys = presumed_to_work("foreign-key")
 
-    # The variable that switches them can change: each schema editor looks again.
-    @needs_no_connection
+    # These flags are not cached, because the variable that enables CHECK constraints
+    # can change: each schema editor reads it again.
+    @property
     def supports_table_check_constraints(self) -> bool:
         connection = self.connection
-        # Off is what the variable is unless somebody has switched it on.
+        # The variable is OFF by default.
         variables = connection.known_tidb_version and connection.tidb_variables
         return not KNOWN_ISSUES["check-constraint"].affects(
             self.presumed_version, variables
@@ -119,8 +120,8 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
     # https://docs.pingcap.com/tidb/stable/data-type-default-values
     supports_expression_defaults = True
 
-    # DDL is sent as finished SQL: as a format string with parameters it could
-    # have no percent signs in names and comments.
+    # DDL is sent with literals and without parameters, because a format string with
+    # parameters cannot have percent signs in names and comments.
     # https://docs.djangoproject.com/en/stable/ref/schema-editor/#execute
     requires_literal_defaults = True
 

@@ -12,7 +12,7 @@ from django.db.models.fields.json import HasKeyLookup, KeyTransform
 from django.db.models.functions import Cast, Chr, Greatest, Least, Round
 
 from .compiler import subqueries
-from .defaults import is_left_out
+from .defaults import is_dropped
 
 if TYPE_CHECKING:
     from .base import DatabaseWrapper
@@ -148,7 +148,7 @@ def any_value_as_tidb(
 def database_default_as_tidb(
     self: Any, compiler: Any, connection: DatabaseWrapper
 ) -> tuple[str, Any]:
-    if is_left_out(self.output_field, connection):
+    if is_dropped(self.output_field, connection):
         return compiler.compile(self.expression)
     return self.as_sql(compiler, connection)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from django.db.models import CheckConstraint, Model
 
+from .model_fields import has_db_default
 from .plugins import get_plugins
 from .version import TiDBVersion
 
@@ -107,10 +108,7 @@ def _db_defaults(model: type[Model]) -> Iterable[str]:
 def _text_db_defaults(model: type[Model]) -> Iterable[str]:
     limited = ("BinaryField", "JSONField", "TextField")
     for field in model._meta.local_fields:
-        if (
-            field.get_internal_type() in limited
-            and getattr(field, "has_db_default", lambda: False)()
-        ):
+        if field.get_internal_type() in limited and has_db_default(field):
             yield f"field {field.name}"
 
 

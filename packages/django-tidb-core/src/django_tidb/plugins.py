@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
+from .compat import add_meta_options
+
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
     from importlib.metadata import EntryPoint
@@ -322,7 +324,7 @@ def get_plugins() -> tuple[Plugin, ...]:
             )
         found[entry_point.name] = entry_point
     plugins = tuple(_load(found[name]) for name in sorted(found))
-    _register_meta_options(name for p in plugins for name in p.meta_options)
+    add_meta_options(name for p in plugins for name in p.meta_options)
     return plugins
 
 
@@ -336,24 +338,6 @@ def loading_fixtures(connection: DatabaseWrapper) -> Iterator[None]:
         for plugin in get_plugins():
             stack.enter_context(plugin.loading_fixtures(connection))
         yield
-
-
-def _register_meta_options(names: Iterable[str]) -> None:
-    """
-    Make ``class Meta`` accept `names`, in models and in the model states of
-    migrations.
-
-    Django reads the options of a model when it creates the class. The engine
-    loads the plugins for the first connection, which may be later. Therefore
-    the ``apps.py`` of core and of each plugin with such options also calls
-    ``get_plugins()``: Django imports every ``apps.py`` before the first model,
-    whatever the order of INSTALLED_APPS.
-    """
-    from django.db.migrations import state
-    from django.db.models import options
-
-    known = dict.fromkeys((*options.DEFAULT_NAMES, *names))
-    options.DEFAULT_NAMES = state.DEFAULT_NAMES = tuple(known)
 
 
 def legacy_names(

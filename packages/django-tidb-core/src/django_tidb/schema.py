@@ -14,17 +14,12 @@ from django.db.backends.mysql.schema import (
 )
 from django.db.models import NOT_PROVIDED, Field, Model
 
-from .defaults import (
-    compiled_default,
-    default_sql,
-    finished,
-    has_db_default,
-    without_db_default,
-)
+from .defaults import compiled_default, default_sql, interpolated
 from .definition import KeyKind
 from .elements import all_same
 from .introspection import read_definition
 from .known_issues import KNOWN_ISSUES
+from .model_fields import has_db_default, without_db_default
 from .names import TableName, escaped
 from .pending import Creation
 from .plugins import get_plugins
@@ -203,11 +198,11 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
             if not self.connection.tidb_options.get("drop_unsupported_db_defaults"):
                 raise
             sql, params = compiled_default(field, self.connection)
-        return finished(sql, params, self.quote_value), []
+        return interpolated(sql, params, self.quote_value), []
 
     def _column_generated_sql(self, field: Any) -> tuple[str, tuple[()]]:
         sql, params = field.generated_sql(self.connection)
-        expression = finished(sql, params, self.quote_value)
+        expression = interpolated(sql, params, self.quote_value)
         kind = "STORED" if field.db_persist else "VIRTUAL"
         return f"GENERATED ALWAYS AS ({expression}) {kind}", ()
 
@@ -225,7 +220,7 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         try:
             self._default_sql(field)
         except NotSupportedError as error:
-            warnings.warn(f"Left out: {error}", stacklevel=2)
+            warnings.warn(f"Dropped: {error}", stacklevel=2)
             return True
         return False
 

@@ -90,17 +90,14 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         self._literal = False
 
     def __enter__(self) -> Any:
-        flags = self.connection.features.__dict__
-        self._had_checks = flags.pop("supports_table_check_constraints", None)
+        # They may have been set since they were last read.
+        self.connection.tidb_variables.refresh()
         return super().__enter__()
 
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
-        # If this editor has not asked the server, the answer that the last one got
-        # stays: models are checked in places where no query may be sent.
-        if self._had_checks is not None:
-            self.connection.features.__dict__.setdefault(
-                "supports_table_check_constraints", self._had_checks
-            )
+        # If this editor has not read the variables, their values stay: models are
+        # checked in places where no query may be sent.
+        self.connection.tidb_variables.cancel_refresh()
         if exc_type is None:
             self._check_references()
         super().__exit__(exc_type, exc_value, traceback)

@@ -12,8 +12,9 @@ from django.db.backends.mysql.validation import (
 from django.db.models import CharField, Field, Model
 
 from .checks import check_driver, check_old_distribution, check_search_backends
-from .defaults import default_sql, has_db_default
+from .defaults import default_sql
 from .known_issues import KNOWN_ISSUES, concerned
+from .model_fields import has_db_default
 from .plugins import get_plugins
 
 # The maximum number of fields that a message names.
@@ -65,7 +66,7 @@ class DatabaseValidation(MySQLDatabaseValidation):
         except NotSupportedError as error:
             if self.connection.tidb_options.get("drop_unsupported_db_defaults"):
                 yield Warning(
-                    f"Left out: {error}",
+                    f"Dropped: {error}",
                     hint="OPTIONS['drop_unsupported_db_defaults'] says so.",
                     obj=field,
                     id="tidb.W003",

@@ -70,7 +70,7 @@ class VectorPlugin(Plugin):
         NOT NULL from the start, existing rows would get a value that queries
         cannot read.
         """
-        from django_tidb.defaults import has_db_default
+        from django_tidb.model_fields import has_db_default
 
         if _vector_type(field, schema_editor.connection) is None or (
             field.null and not has_db_default(field)
