@@ -98,7 +98,7 @@ class AsyncCallable:
 @pytest.mark.parametrize(
     "function",
     [coroutine, generator, async_generator, partial(coroutine), AsyncCallable()],
-    ids=repr,
+    ids=["coroutine", "generator", "async generator", "partial", "async callable"],
 )
 def test_functions_that_cannot_be_repeated(function):
     message = "sync_to_async|that returns a list"
