@@ -206,7 +206,7 @@ def test_a_db_default_that_was_left_out_is_inserted(create_tables, monkeypatch):
     monkeypatch.setitem(
         connection.settings_dict["OPTIONS"], "drop_unsupported_db_defaults", True
     )
-    with pytest.warns(UserWarning, match="Left"):
+    with pytest.warns(UserWarning, match="Dropped"):
         create_tables(Event)
     Event.objects.bulk_create([Event(name="bulk"), Event(name="set", year=1)])
     Event.objects.create(name="one")

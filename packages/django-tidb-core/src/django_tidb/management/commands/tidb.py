@@ -119,7 +119,7 @@ class Command(BaseCommand):
             "port": settings["PORT"],
             "user": settings["USER"],
             "name": settings["NAME"],
-            "variables": variables,
+            "variables": dict(variables),
             "known_issues": [
                 {
                     "id": issue.id,
