@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tidbserver import launcher
+from tests.tidbserver import cluster, launcher
 from tests.tidbserver.launcher import (
     DEFAULT_VERSION,
     RELEASES,
@@ -128,7 +128,7 @@ CATCHING = "trap 'echo caught; exit 5' {}; echo ready; while :; do sleep 0.1; do
 class TestReleases:
     def test_one_for_each_module(self):
         modules = {path.parent.name for path in LAUNCHER.parent.glob("*/go.mod")}
-        assert modules == set(RELEASES)
+        assert modules == {*RELEASES, cluster.PD.folder}
 
     def test_binary_name_follows_what_is_built(self, monkeypatch, tmp_path):
         monkeypatch.setattr(launcher, "HERE", tmp_path)
@@ -411,7 +411,7 @@ class TestRunningServer:
             assert second.version == "8.0.11-TiDB-second"
             assert second.port != server.port
             for each in (server, second):
-                answer = launcher._read_handshake(each.host, each.port)
+                answer = launcher.read_handshake(each.host, each.port)
                 assert answer == each.version
             assert second.log.parent.parent == on_path
             pid = server_pid(second)
@@ -421,20 +421,20 @@ class TestRunningServer:
         assert list(working_directory.iterdir()) == []
 
     def test_port_that_is_taken(self, server, on_path, monkeypatch):
-        free_port = launcher._free_port
+        free_port = launcher.free_port
         ports = iter([server.port])
         monkeypatch.setattr(
-            launcher, "_free_port", lambda: next(ports, None) or free_port()
+            launcher, "free_port", lambda: next(ports, None) or free_port()
         )
         # The other server would answer in place of ours.
-        handshake = launcher._read_handshake
+        handshake = launcher.read_handshake
 
         def of_ours_only(host, port):
             if port == server.port:
                 raise ConnectionRefusedError
             return handshake(host, port)
 
-        monkeypatch.setattr(launcher, "_read_handshake", of_ours_only)
+        monkeypatch.setattr(launcher, "read_handshake", of_ours_only)
         with running_server() as second:
             assert second.port != server.port
         assert list(on_path.iterdir()) == []
@@ -482,7 +482,7 @@ class TestRunningServer:
         assert list(on_path.iterdir()) == []
 
     def test_free_ports_are_not_given_twice(self):
-        ports = [launcher._free_port() for _ in range(50)]
+        ports = [launcher.free_port() for _ in range(50)]
         assert len(set(ports)) == 50
 
 
@@ -623,7 +623,7 @@ def test_serve(on_path, commands):
     with launch("serve") as process:
         address = process.stdout.readline()
         port = int(re.search(r" listens on 127\.0\.0\.1:(\d+)$", address)[1])
-        assert RELEASE.tag in launcher._read_handshake("127.0.0.1", port)
+        assert RELEASE.tag in launcher.read_handshake("127.0.0.1", port)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=DEADLINE)
     assert process.returncode == 128 + signal.SIGINT
