@@ -39,6 +39,8 @@ from tests.tidbserver.supervisor import (
     Supervisor,
 )
 
+# Debian installs HAProxy where only root looks for commands.
+SYSTEM_COMMANDS = "/usr/sbin"
 # The release of the whole cluster.
 RELEASE = RELEASES[DEFAULT_VERSION]
 # It is compiled from the packages of the server, so it is of the same module.
@@ -152,13 +154,12 @@ def find_binaries() -> Binaries:
 
 def find_proxy() -> Path:
     """Return HAProxy. Raises LauncherError if it is not installed."""
-    # Debian installs it where only root looks for commands.
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), SYSTEM_COMMANDS])
     found = shutil.which("haproxy", path=path)
     if found is None:
         raise LauncherError(
-            "HAProxy was found neither on PATH nor in /usr/sbin. On Debian and "
-            "Ubuntu: sudo apt-get install haproxy"
+            f"HAProxy was found neither on PATH nor in {SYSTEM_COMMANDS}. On Debian "
+            "and Ubuntu: sudo apt-get install haproxy"
         )
     return Path(found)
 
@@ -220,12 +221,12 @@ class Cluster:
         # Before anything is started.
         proxy_binary = find_proxy() if proxy else None
         self._binaries = binaries
-        self._directory = Path(tempfile.mkdtemp(prefix="django-tidb-cluster-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="django-tidb-cluster-"))
         try:
-            (self._directory / "initial.sql").write_text(INITIAL_SQL)
-            self._supervisor = Supervisor(self._directory)
+            (self.directory / "initial.sql").write_text(INITIAL_SQL)
+            self._supervisor = Supervisor(self.directory)
         except BaseException:
-            shutil.rmtree(self._directory, ignore_errors=True)
+            shutil.rmtree(self.directory, ignore_errors=True)
             raise
         try:
             self.pd = self._pd()
@@ -301,7 +302,7 @@ class Cluster:
         self._supervisor.end()
 
     def _folder(self, name: str) -> Path:
-        folder = self._directory / name
+        folder = self.directory / name
         folder.mkdir()
         return folder
 
@@ -357,7 +358,7 @@ class Cluster:
             self._binaries.server.path,
             {
                 "-path": self._pd_address,
-                "-initialize-sql-file": str(self._directory / "initial.sql"),
+                "-initialize-sql-file": str(self.directory / "initial.sql"),
             },
         )
         self.servers.append(server)
@@ -383,7 +384,7 @@ class Cluster:
         text = PROXY_CONFIG.format(
             address=f"{LOOPBACK}:{self._proxy_port}", servers="\n".join(lines)
         )
-        (self._directory / "proxy" / "haproxy.cfg").write_text(text)
+        (self.directory / "proxy" / "haproxy.cfg").write_text(text)
 
 
 @contextlib.contextmanager

@@ -91,10 +91,13 @@ class Program:
         return HERE / self.folder
 
     @property
+    def tag_arguments(self) -> list[str]:
+        return ["-tags", self.tags] if self.tags else []
+
+    @property
     def build_arguments(self) -> list[str]:
-        tags = ["-tags", self.tags] if self.tags else []
         ldflags = f"-s -w -X {self.tag_variable}={self.tag}"
-        return [*BUILD_FLAGS, *tags, "-ldflags", ldflags]
+        return [*BUILD_FLAGS, *self.tag_arguments, "-ldflags", ldflags]
 
     @property
     def build_environment(self) -> dict[str, str]:
@@ -421,7 +424,7 @@ def _build(programs: Sequence[Program], cache: Path) -> None:
             return f"{count} modules downloaded"
 
         packages = _run_go(
-            [go, "list", "-deps", *names],
+            [go, "list", *first.tag_arguments, "-deps", *names],
             first,
             environ,
             lambda lines: progress.show(downloaded(lines)),
