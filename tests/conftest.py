@@ -12,8 +12,8 @@ from django_tidb.driver import ensure_driver
 from django_tidb.known_issues import all_known_issues
 from django_tidb.version import TiDBVersion
 from tests.tables import isolated_models, model_class, tables_of_models
-from tests.tidbserver.cluster import find_binaries, running_cluster
-from tests.tidbserver.launcher import GoMissing, running_server
+from tests.tidbserver.cluster import find_binaries, find_proxy, running_cluster
+from tests.tidbserver.launcher import GoMissing, LauncherError, running_server
 
 ensure_driver()
 
@@ -75,6 +75,15 @@ def cluster_binaries():
     try:
         return find_binaries()
     except GoMissing as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def haproxy():
+    """The path of HAProxy; without it, the test is skipped."""
+    try:
+        return find_proxy()
+    except LauncherError as error:
         pytest.skip(str(error))
 
 
