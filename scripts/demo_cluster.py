@@ -224,11 +224,13 @@ def spread(clients: list[Client], names: Iterable[str]) -> None:
     names = set(names)
 
     def is_spread() -> bool:
-        if names <= {client.server for client in clients}:
+        servers = {client.server for client in clients}
+        if None in servers or any(client.renew.is_set() for client in clients):
+            return False  # they are about to connect
+        if names <= servers:
             return True
-        if not any(client.renew.is_set() for client in clients):
-            for client in clients:
-                client.renew.set()
+        for client in clients:
+            client.renew.set()
         return False
 
     wait_for_clients(clients, is_spread, f"{' and '.join(sorted(names))} were in use")
@@ -291,7 +293,10 @@ def show(cluster: Cluster, log: Log) -> list[str]:
         state = "is" if marker in stored else "is not"
         log(f"The write of unknown outcome, {marker!r}, {state} stored.")
     pause = max(client.longest_pause for client in clients)
-    log(f"The longest that a search and its write took was {pause:.1f} s.")
+    log(
+        f"The longest that a search and its write took was {pause:.1f} s. A server "
+        "that is killed leaves locks: see docs/topics/several-servers.md."
+    )
     return found
 
 
