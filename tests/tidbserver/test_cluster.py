@@ -123,8 +123,13 @@ class TestFaults:
         execute(first, "CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY)")
         added = cluster.add_server()
         assert cluster.servers == [first, added]
-        first.stop()
-        execute(added, "INSERT INTO d.t VALUES (1)")
+        with closing(connect(first.port)) as connection:
+            connection.cursor().execute("BEGIN")
+            connection.cursor().execute("INSERT INTO d.t VALUES (1)")
+            first.stop()
+        # It has left neither a lock nor changes of the schema for nobody.
+        execute(added, "INSERT INTO d.t VALUES (1)", "ALTER TABLE d.t ADD v INT")
+        assert execute(added, "ADMIN SHOW DDL")[0][2] == added.address
         first.start()
         assert execute(first, "SELECT id FROM d.t") == ((1,),)
 
