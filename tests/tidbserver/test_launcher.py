@@ -4,6 +4,7 @@ import contextlib
 import os
 import pty
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,20 +15,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.tidbserver import launcher
+from tests.tidbserver import cluster, launcher
 from tests.tidbserver.launcher import (
     DEFAULT_VERSION,
     RELEASES,
+    GoMissing,
     LauncherError,
     find_binary,
     running_server,
 )
+from tests.tidbserver.supervisor import Process, Supervisor
 
 LAUNCHER = Path(launcher.__file__)
 ROOT = LAUNCHER.parents[2]
 RELEASE = RELEASES[DEFAULT_VERSION]
 VARIABLES = ("TIDB_HOST", "TIDB_PORT", "TIDB_USER", "TIDB_PASSWORD", "TIDB_VERSION")
-DEADLINE = 15  # seconds until something that is ending must have ended
+DEADLINE = 60  # seconds until something that is ending must have ended
 
 
 def write_command(path, script):
@@ -128,7 +131,7 @@ CATCHING = "trap 'echo caught; exit 5' {}; echo ready; while :; do sleep 0.1; do
 class TestReleases:
     def test_one_for_each_module(self):
         modules = {path.parent.name for path in LAUNCHER.parent.glob("*/go.mod")}
-        assert modules == set(RELEASES)
+        assert modules == {*RELEASES, cluster.PD.folder}
 
     def test_binary_name_follows_what_is_built(self, monkeypatch, tmp_path):
         monkeypatch.setattr(launcher, "HERE", tmp_path)
@@ -140,6 +143,14 @@ class TestReleases:
         assert name.startswith("tidb-server-8.5.6-")
         (RELEASE.module / "go.mod").write_text("module two")
         assert RELEASE.binary_name != name
+
+    def test_binary_name_follows_the_sources(self, monkeypatch, tmp_path):
+        shutil.copytree(cluster.STORE.module, tmp_path / cluster.STORE.folder)
+        monkeypatch.setattr(launcher, "HERE", tmp_path)
+        name = cluster.STORE.binary_name
+        with (cluster.STORE.module / "unistore-server" / "main.go").open("a") as source:
+            source.write("// changed\n")
+        assert cluster.STORE.binary_name != name
 
     def test_unknown_version(self, monkeypatch):
         monkeypatch.setenv("TIDB_VERSION", "4.0")
@@ -316,6 +327,39 @@ class TestBuild:
         assert find_binary() == built
         assert self.calls(commands) == ["version", "list", "build"]
 
+    def test_programs_of_one_module(self, commands, tmp_path):
+        copies = 'for name in tidb-server unistore-server; do cp "$0" "$2/$name"; done'
+        write_command(commands / "go", FAKE_GO.replace('cp "$0" "$2"', copies))
+        server = find_binary(DEFAULT_VERSION, along=[cluster.STORE])
+        store = launcher.built(cluster.STORE)
+        assert server.path.name == RELEASE.binary_name
+        assert store.name == cluster.STORE.binary_name
+        assert self.files(tmp_path) == [
+            "build.lock",
+            *sorted((server.path.name, store.name)),
+        ]
+        assert self.calls(commands) == ["version", "list", "build"]
+
+    def test_program_without_go(self, commands):
+        write_command(commands / "go", "echo go version go1.20.14 linux/amd64")
+        with pytest.raises(GoMissing, match="pd-server cannot be built: no Go on PATH"):
+            launcher.built(cluster.PD)
+
+    def test_program_that_does_not_compile(self, commands):
+        write_command(
+            commands / "go",
+            "case $1 in\n"
+            "version) echo go version go1.26.1 linux/amd64 ;;\n"
+            "build) echo undefined: x >&2; exit 1 ;;\n"
+            "esac\n",
+        )
+        with pytest.raises(LauncherError) as raised:
+            launcher.built(cluster.PD)
+        assert not isinstance(raised.value, GoMissing)
+        assert "go build failed in tests/tidbserver/pd:\nundefined: x" in str(
+            raised.value
+        )
+
     def test_two_at_once(self, commands, monkeypatch):
         write_command(commands / "go", FAKE_GO)
         monkeypatch.setenv("FAKE_GO_SLEEP", "1")
@@ -411,7 +455,7 @@ class TestRunningServer:
             assert second.version == "8.0.11-TiDB-second"
             assert second.port != server.port
             for each in (server, second):
-                answer = launcher._read_handshake(each.host, each.port)
+                answer = launcher.read_handshake(each.host, each.port)
                 assert answer == each.version
             assert second.log.parent.parent == on_path
             pid = server_pid(second)
@@ -421,20 +465,20 @@ class TestRunningServer:
         assert list(working_directory.iterdir()) == []
 
     def test_port_that_is_taken(self, server, on_path, monkeypatch):
-        free_port = launcher._free_port
+        free_port = launcher.free_port
         ports = iter([server.port])
         monkeypatch.setattr(
-            launcher, "_free_port", lambda: next(ports, None) or free_port()
+            launcher, "free_port", lambda: next(ports, None) or free_port()
         )
         # The other server would answer in place of ours.
-        handshake = launcher._read_handshake
+        handshake = launcher.read_handshake
 
         def of_ours_only(host, port):
             if port == server.port:
                 raise ConnectionRefusedError
             return handshake(host, port)
 
-        monkeypatch.setattr(launcher, "_read_handshake", of_ours_only)
+        monkeypatch.setattr(launcher, "read_handshake", of_ours_only)
         with running_server() as second:
             assert second.port != server.port
         assert list(on_path.iterdir()) == []
@@ -482,7 +526,7 @@ class TestRunningServer:
         assert list(on_path.iterdir()) == []
 
     def test_free_ports_are_not_given_twice(self):
-        ports = [launcher._free_port() for _ in range(50)]
+        ports = [launcher.free_port() for _ in range(50)]
         assert len(set(ports)) == 50
 
 
@@ -623,9 +667,89 @@ def test_serve(on_path, commands):
     with launch("serve") as process:
         address = process.stdout.readline()
         port = int(re.search(r" listens on 127\.0\.0\.1:(\d+)$", address)[1])
-        assert RELEASE.tag in launcher._read_handshake("127.0.0.1", port)
+        assert RELEASE.tag in launcher.read_handshake("127.0.0.1", port)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=DEADLINE)
     assert process.returncode == 128 + signal.SIGINT
     assert errors == f"TiDB server: {RELEASE.tag} on PATH, {command}\n"
     assert list(on_path.iterdir()) == []
+
+
+def test_serve_when_the_server_ends(on_path):
+    with launch("serve") as process:
+        process.stdout.readline()
+        (pid,) = (int(path.read_text()) for path in on_path.glob("*/pid"))
+        os.kill(pid, signal.SIGKILL)
+        _, errors = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 1
+    assert "tidb-server exited with status -9." in errors
+    assert "Traceback" not in errors
+    assert list(on_path.iterdir()) == []
+
+
+class TestSupervisor:
+    @pytest.fixture
+    def supervisor(self, tmp_path):
+        directory = tmp_path / "supervised"
+        directory.mkdir()
+        supervisor = Supervisor(directory)
+        yield supervisor
+        supervisor.end()
+        assert not directory.exists()
+
+    def process(self, supervisor, *command):
+        def ask():
+            raise ConnectionRefusedError("nobody listens")
+
+        return Process(
+            supervisor,
+            "program",
+            supervisor.directory,
+            command,
+            address="the address",
+            ask=ask,
+        )
+
+    def test_start_again(self, supervisor):
+        process = self.process(supervisor, "sleep", "60")
+        assert not process.is_running
+        process.launch()
+        first = process.pid
+        with pytest.raises(LauncherError, match=f"program: it runs .* process {first}"):
+            process.launch()
+        process.kill()
+        assert not process.is_running
+        process.launch()
+        assert process.is_running
+        assert process.pid != first
+
+    def test_command_that_is_not_there(self, supervisor):
+        with pytest.raises(LauncherError, match=r"program: .*no-such-command"):
+            self.process(supervisor, "no-such-command").launch()
+
+    def test_signal_before_the_start(self, supervisor):
+        with pytest.raises(LauncherError, match="program has not been started"):
+            self.process(supervisor, "true").stop()
+
+    def test_stop_that_is_ignored(self, supervisor):
+        script = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
+        process = self.process(supervisor, "sh", "-c", script)
+        process.launch()
+        output = supervisor.directory / "output"
+        wait_until(lambda: output.read_text() == "ready\n")
+        with pytest.raises(
+            LauncherError,
+            match=r"program at the address did not end within 0\.2 s of SIGTERM",
+        ):
+            process.stop(timeout=0.2)
+        assert process.is_running
+
+    def test_supervisor_that_was_killed(self, supervisor):
+        process = self.process(supervisor, "sleep", "60")
+        process.launch()
+        supervisor._process.kill()
+        supervisor._process.wait()
+        with pytest.raises(
+            LauncherError, match=r"The supervisor of program in .* ended"
+        ):
+            process.send_signal(signal.SIGTERM)

@@ -1,0 +1,165 @@
+"""Facts of docs/topics/several-servers.md."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+
+import MySQLdb
+import pytest
+
+from tests.tidbserver.test_launcher import wait_until
+
+
+def connect(server):
+    return closing(
+        MySQLdb.connect(
+            host="127.0.0.1",
+            port=server.port,
+            user="root",
+            password="",
+            charset="utf8mb4",
+            autocommit=True,
+        )
+    )
+
+
+class Session:
+    """A connection to one server."""
+
+    def __init__(self, connection):
+        self.cursor = connection.cursor()
+
+    def execute(self, *statements):
+        """Execute statements; return the rows of the last one."""
+        for statement in statements:
+            self.cursor.execute(statement)
+        return self.cursor.fetchall()
+
+    def value(self, statement):
+        ((value, *_),) = self.execute(statement)
+        return value
+
+
+@pytest.fixture
+def sessions(cluster):
+    """A session on each of the two servers, in an empty database."""
+    with ExitStack() as stack:
+        one, two = (
+            Session(stack.enter_context(connect(server))) for server in cluster.servers
+        )
+        one.execute("CREATE DATABASE several")
+        for session in (one, two):
+            session.execute("USE several")
+        yield one, two
+        one.execute("DROP DATABASE several")
+
+
+def insert(session):
+    session.execute("INSERT INTO t (v) VALUES (1)")
+    return session.value("SELECT LAST_INSERT_ID()")
+
+
+class TestIds:
+    DEFINITION = "CREATE TABLE t (id BIGINT AUTO_INCREMENT PRIMARY KEY, v INT)"
+    # The next id as a server knows it.
+    KNOWN = (
+        "SELECT AUTO_INCREMENT FROM information_schema.tables "
+        "WHERE TABLE_SCHEMA = 'several' AND TABLE_NAME = 't'"
+    )
+
+    def test_order(self, sessions):
+        one, two = sessions
+        one.execute(self.DEFINITION)
+        assert [insert(s) for s in (one, two, one, two)] == [1, 30001, 2, 30002]
+        assert one.value(self.KNOWN) == 3
+        assert two.value(self.KNOWN) == 30003
+        # What no server has reserved.
+        for session in (one, two):
+            rows = session.execute("SHOW TABLE t NEXT_ROW_ID")
+            assert max(row[3] for row in rows) == 60001
+
+    def test_order_with_auto_id_cache(self, sessions):
+        one, two = sessions
+        one.execute(f"{self.DEFINITION} AUTO_ID_CACHE 1")
+        assert [insert(s) for s in (one, two, one, two)] == [1, 2, 3, 4]
+
+
+class TestVariables:
+    def test_global(self, cluster, sessions):
+        one, two = sessions
+        one.execute("SET GLOBAL max_execution_time = 54321")
+        try:
+            # The other server is told of it; a connection keeps its value.
+            wait_until(lambda: two.value("SELECT @@global.max_execution_time") == 54321)
+            assert two.value("SELECT @@max_execution_time") == 0
+            with connect(cluster.servers[1]) as new:
+                assert Session(new).value("SELECT @@max_execution_time") == 54321
+        finally:
+            one.execute("SET GLOBAL max_execution_time = 0")
+
+    def test_instance(self, sessions):
+        one, two = sessions
+        scope = one.value(
+            "SELECT VARIABLE_SCOPE FROM information_schema.variables_info "
+            "WHERE VARIABLE_NAME = 'max_connections'"
+        )
+        assert scope == "INSTANCE"
+        one.execute("SET GLOBAL max_connections = 77")
+        try:
+            assert one.value("SELECT @@global.max_connections") == 77
+            assert two.value("SELECT @@global.max_connections") == 0
+        finally:
+            one.execute("SET GLOBAL max_connections = 0")
+
+
+def test_locks_of_users(sessions):
+    one, two = sessions
+    assert one.value("SELECT GET_LOCK('several', 1)") == 1
+    assert two.value("SELECT GET_LOCK('several', 1)") == 0
+    one.execute("DO RELEASE_LOCK('several')")
+    assert two.value("SELECT GET_LOCK('several', 1)") == 1
+
+
+def test_process_list(sessions):
+    one, two = sessions
+    other = two.value("SELECT CONNECTION_ID()")
+    statement = "SELECT ID FROM information_schema.{}processlist"
+    assert (other,) not in one.execute(statement.format(""))
+    assert (other,) in one.execute(statement.format("cluster_"))
+    one.execute(f"KILL {other}")
+    with pytest.raises(MySQLdb.OperationalError) as raised:
+        wait_until(lambda: two.value("SELECT 0"))
+    assert raised.value.args[0] in (2006, 2013)
+
+
+def test_owner_of_ddl(sessions, cluster):
+    owner = {session.execute("ADMIN SHOW DDL")[0][2] for session in sessions}
+    assert len(owner) == 1
+    assert owner < {server.address for server in cluster.servers}
+
+
+def test_server_is_killed(fresh_cluster):
+    """Its locks are released, and another server takes over the DDL."""
+    servers = fresh_cluster().servers
+    with connect(servers[0]) as any_connection:
+        address = Session(any_connection).execute("ADMIN SHOW DDL")[0][2]
+    (owner,) = (server for server in servers if server.address == address)
+    (other,) = (server for server in servers if server.address != address)
+    with connect(owner) as lost, connect(other) as connection:
+        session = Session(connection)
+        session.execute(
+            "CREATE DATABASE several",
+            "USE several",
+            f"{TestIds.DEFINITION} AUTO_ID_CACHE 1",
+        )
+        assert insert(session) == 1
+        Session(lost).execute("BEGIN", "UPDATE several.t SET v = 2")
+        owner.kill()
+        session.execute("SET innodb_lock_wait_timeout = 600", "UPDATE t SET v = 3")
+        session.execute("ALTER TABLE t ADD INDEX (v)")
+        assert session.execute("SELECT id FROM t FORCE INDEX (v) WHERE v = 3") == (
+            (1,),
+        )
+        session.execute("ADMIN CHECK TABLE t")
+        assert session.execute("ADMIN SHOW DDL")[0][2] == other.address
+        assert insert(session) > 1
