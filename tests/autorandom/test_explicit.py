@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import re
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
 from django.core import serializers
 from django.core.management import call_command
 from django.db import (
@@ -20,7 +22,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from django_tidb_autorandom import BigAutoRandomField, allow_explicit_ids
-from django_tidb_autorandom.explicit import EXPLICIT_ID_SHARE, _check_values
+from django_tidb_autorandom.explicit import (
+    EXPLICIT_ID_SHARE,
+    _check_range,
+    _check_share,
+)
 
 from .models import Comment, Concert, Event, Member, ShortEvent
 from .utils import connection
@@ -54,7 +60,9 @@ def test_refused(insert):
         "the id 7 is refused. Leave the id out, or insert the row in a block of "
         "django_tidb_autorandom.allow_explicit_ids(using='default'). Around code that "
         "is not yours, the block can stand in a middleware, or in a view that calls "
-        "the other one."
+        "the other one. It allows ids only in its own thread, and asynchronous methods "
+        "such as acreate() use another one: put the block and a synchronous method "
+        "into a function, and call that with sync_to_async()."
     )
     # One of them has the id as a text.
     pattern = re.escape(message).replace("7", "'?7'?")
@@ -366,6 +374,41 @@ def test_pending_migration_without_a_table(transactional_db, make_model):
         Missing.objects.create(pk=7)
 
 
+# -- Threads
+
+
+@pytest.mark.django_db(transaction=True)
+def test_asynchronous_methods():
+    def create():
+        with allow_explicit_ids():
+            return Event.objects.create(pk=8).pk
+
+    async def create_in_one_thread():
+        return await sync_to_async(create)()
+
+    async def create_in_another_thread():
+        await Event.objects.acreate(pk=7)
+
+    # What async_to_sync() runs, it runs in this thread as far as it is synchronous.
+    assert async_to_sync(create_in_one_thread)() == 8
+    with allow_explicit_ids():
+        async_to_sync(create_in_another_thread)()
+        with pytest.raises(NotSupportedError, match=r"acreate\(\) use another one"):
+            in_a_thread(lambda: Event.objects.create(pk=9))
+    assert set(Event.objects.values_list("pk", flat=True)) == {7, 8}
+
+
+def in_a_thread(function):
+    def run():
+        try:
+            return function()
+        finally:
+            connections["default"].close()
+
+    with ThreadPoolExecutor() as pool:
+        return pool.submit(run).result()
+
+
 # -- The range of ids
 
 
@@ -391,6 +434,15 @@ def test_outside_the_range(key):
             ShortEvent.objects.update(id=key)
         ShortEvent.objects.update(id=F("id") + 1)
     assert ShortEvent.objects.get().pk == 6
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("key", [2**63 - 1, 2**63])
+def test_refused_without_a_warning(key):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises((NotSupportedError, DataError)):
+            Event.objects.create(pk=key)
 
 
 @pytest.mark.django_db
@@ -440,7 +492,10 @@ def test_negative_ids_use_up_nothing(key):
     field = Event._meta.pk
     field.bits = lambda connection: (5, 64)
     try:
-        assert _check_values(field, [key], connection) is None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert _check_range(field, [key], connection) is None
+            _check_share(field, [key], connection)
     finally:
         del field.bits
 
@@ -452,7 +507,7 @@ def test_share_of_the_id_space(key):
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            _check_values(field, [key], connection)
+            _check_share(field, [key], connection)
     finally:
         del field.bits
     used = (key % 2**58) / COUNTER

@@ -6,6 +6,7 @@ import pytest
 from django.apps import apps
 from django.core import checks
 from django.db import connections, models
+from django.test.utils import isolate_apps
 
 pytestmark = pytest.mark.django_db
 
@@ -180,3 +181,30 @@ def test_search_backends_elsewhere(install, monkeypatch):
     # On MySQL the backend works.
     monkeypatch.setattr(type(connections["default"]), "tidb", False)
     assert full_text_warnings() == []
+
+
+@isolate_apps("tests.core")
+def test_intermediate_table_of_another_database():
+    class Inner(models.Model):
+        tags = models.ManyToManyField("self")
+
+        class Meta:
+            db_table = "other`.`inner"
+
+    class Outer(models.Model):
+        tags = models.ManyToManyField(Inner)
+        named = models.ManyToManyField(Inner, related_name="+", db_table="other`.`x")
+
+        class Meta:
+            db_table = "`other`.`outer`"
+
+    def errors(name, model):
+        field = model._meta.get_field(name)
+        return field.check(databases=["default"], from_model=model)
+
+    assert errors("tags", Inner) == errors("named", Outer) == []
+    (error,) = errors("tags", Outer)
+    assert error.id == "tidb.E002"
+    assert error.level == checks.ERROR
+    assert "core.Outer.tags is not valid: '`other`.`outer`_tags' is no" in error.msg
+    assert "without the outer backticks, 'other`.`outer'" in error.hint

@@ -240,6 +240,22 @@ def test_second_run_stores_nothing(demo, first_output):
     )
 
 
+ONE_SEARCH = """
+from django.db import transaction
+from search.management.commands.demo import Command
+from search.models import SearchLog
+
+with transaction.atomic():
+    SearchLog.objects.exclude(pk=SearchLog.objects.first().pk).delete()
+    Command().show_counts()
+    transaction.set_rollback(True)
+"""
+
+
+def test_one_search(demo, first_output):
+    assert "; 1 search logged.\n" in demo.shell(ONE_SEARCH)
+
+
 def test_corpus_is_stored_anew_when_outdated(demo, first_output):
     demo.shell(
         "from search.models import Document\n"

@@ -85,7 +85,8 @@ def allow_explicit_ids(using: str | None = None) -> Iterator[None]:
     of the database `using` (the default database if it is None).
 
     Sets ``allow_auto_random_explicit_insert`` in the session of this thread,
-    and restores it at the end of the block, also after an error. If Django
+    and restores it at the end of the block, also after an error. Asynchronous
+    methods, such as ``acreate()``, use the session of another thread. If Django
     opens a new session inside the block, the variable is set in it before its
     first explicit id. Blocks may be nested. On other databases the block has no
     effect.
@@ -113,8 +114,8 @@ def check_write(query: Any, connection: BaseDatabaseWrapper) -> None:
     Raises ``NotSupportedError`` if the session does not allow explicit ids, and
     ``DataError`` if an id is outside of the key's range. If the table in the
     database has no AUTO_RANDOM key yet, a warning takes the place of either
-    error. Also warns if an id uses up more than :data:`EXPLICIT_ID_SHARE` of
-    the id space.
+    error. Also warns if an id that is not refused uses up more than
+    :data:`EXPLICIT_ID_SHARE` of the id space.
     """
     field = query.get_meta().auto_field
     if not isinstance(field, BigAutoRandomField):
@@ -128,14 +129,13 @@ def check_write(query: Any, connection: BaseDatabaseWrapper) -> None:
     values = [value for value in values if value is not None]
     if not values:
         return
-    refusal: Error | None = _check_values(
-        field,
-        (value for value in values if not hasattr(value, "resolve_expression")),
-        connection,
-    )
+    # The server computes the others.
+    known = [value for value in values if not hasattr(value, "resolve_expression")]
+    refusal: Error | None = _check_range(field, known, connection)
     if refusal is None and isinstance(query, InsertQuery):
         refusal = _check_permission(field, values[0], connection)
     if refusal is None:
+        _check_share(field, known, connection)
         return
     table = query.get_meta().db_table
     if is_auto_random(connection, table):
@@ -168,18 +168,18 @@ def _check_permission(
         "insert the row in a block of "
         f"django_tidb_autorandom.allow_explicit_ids(using={connection.alias!r}). "
         "Around code that is not yours, the block can stand in a middleware, or in a "
-        "view that calls the other one."
+        "view that calls the other one. It allows ids only in its own thread, and "
+        "asynchronous methods such as acreate() use another one: put the block and a "
+        "synchronous method into a function, and call that with sync_to_async()."
     )
 
 
-def _check_values(
+def _check_range(
     field: BigAutoRandomField, values: Iterable[Any], connection: BaseDatabaseWrapper
 ) -> DataError | None:
     """Return the error for the first value that is out of range, or None."""
-    shard_bits, range_bits = field.bits(connection)
+    _, range_bits = field.bits(connection)
     largest = 2 ** (range_bits - 1) - 1
-    counters = 2 ** (range_bits - 1 - shard_bits) - 1
-    used, by = 0, None
     for value in values:
         number = field.get_prep_value(value)
         if number == 0 or not -largest - 1 <= number <= largest:
@@ -188,6 +188,18 @@ def _check_values(
                 f"{value!r}: with a range of {range_bits} bits ids are from "
                 f"{-largest - 1} to {largest}, without 0."
             )
+    return None
+
+
+def _check_share(
+    field: BigAutoRandomField, values: Iterable[Any], connection: BaseDatabaseWrapper
+) -> None:
+    """Warn if an id uses up more than :data:`EXPLICIT_ID_SHARE` of the id space."""
+    shard_bits, range_bits = field.bits(connection)
+    counters = 2 ** (range_bits - 1 - shard_bits) - 1
+    used, by = 0, None
+    for value in values:
+        number = field.get_prep_value(value)
         # The server draws ids above the largest positive id; negative ids do not count.
         if number > 0 and number & counters > used:
             used, by = number & counters, number
@@ -199,4 +211,3 @@ def _check_values(
             RuntimeWarning,
             stacklevel=3,
         )
-    return None

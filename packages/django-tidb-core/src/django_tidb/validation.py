@@ -15,6 +15,7 @@ from .checks import check_driver, check_old_distribution, check_search_backends
 from .defaults import default_sql
 from .known_issues import KNOWN_ISSUES, concerned
 from .model_fields import has_db_default
+from .names import TableName
 from .plugins import get_plugins
 
 # The maximum number of fields that a message names.
@@ -51,7 +52,11 @@ class DatabaseValidation(MySQLDatabaseValidation):
         return issues
 
     def check_field(self, field: Field, **kwargs: Any) -> list[CheckMessage]:
-        return [*super().check_field(field, **kwargs), *self._check_db_default(field)]
+        return [
+            *super().check_field(field, **kwargs),
+            *self._check_db_default(field),
+            *self._check_intermediate_table(field),
+        ]
 
     def _check_db_default(self, field: Field) -> Iterable[CheckMessage]:
         # Django's check fields.E012 reports expressions that no database allows as a
@@ -73,6 +78,25 @@ class DatabaseValidation(MySQLDatabaseValidation):
                 )
             else:
                 yield Error(str(error), obj=field, id="tidb.E001")
+
+    def _check_intermediate_table(self, field: Field) -> Iterable[CheckMessage]:
+        # Django appends the name of the field to the db_table of the model.
+        through: Any = getattr(field.remote_field, "through", None)
+        if not getattr(getattr(through, "_meta", None), "auto_created", False):
+            return
+        try:
+            TableName.of(through._meta.db_table)
+        except ValueError as error:
+            meta = field.model._meta
+            yield Error(
+                f"The name of the intermediate table of {field} is not valid: {error}",
+                hint=(
+                    f"Write the db_table of {meta.label} without the outer backticks, "
+                    f"{meta.db_table.strip('`')!r}, or set the db_table of the field."
+                ),
+                obj=field,
+                id="tidb.E002",
+            )
 
     def models(self) -> list[type[Model]]:
         """Return the managed models whose tables the routers place in this database."""

@@ -7,7 +7,7 @@ import zlib
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 
 import django
 import sklearn
@@ -41,6 +41,8 @@ EDITION = (
 
 class Command(BaseCommand):
     help = "Store the docstrings of Django in TiDB, and search them for an answer."
+    # From Django 6.1 on, all checks ask the database, which handle() creates first.
+    requires_system_checks: ClassVar[list[str]] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -69,6 +71,7 @@ class Command(BaseCommand):
                 f'manage.py demo "{QUESTIONS[0]}"'
             )
         self.create_database()
+        self.check()
         self.stdout.write("Migrating the database ...")
         call_command("migrate", verbosity=max(0, options["verbosity"] - 1))
         embedder = self.open_corpus()
@@ -185,10 +188,11 @@ class Command(BaseCommand):
         # Of 64 bits, the sign comes first and then those drawn at random.
         bits = Document._meta.pk.shard_bits
         used = len({key >> (63 - bits) for key in keys})
+        logged = SearchLog.objects.count()
         self.stdout.write(
             f"\n{len(keys)} documents, with AUTO_RANDOM keys in {used} of {2**bits} "
-            f"ranges, from {keys[0]} to {keys[-1]}; {SearchLog.objects.count()} "
-            "searches logged."
+            f"ranges, from {keys[0]} to {keys[-1]}; {logged} "
+            f"{'search' if logged == 1 else 'searches'} logged."
         )
 
 
