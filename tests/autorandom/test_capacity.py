@@ -6,7 +6,7 @@ import pytest
 from django.core.management import call_command
 from django.db import models
 
-from django_tidb_autorandom import allow_explicit_ids, id_usage
+from django_tidb_autorandom import BigAutoRandomField, allow_explicit_ids, id_usage
 from django_tidb_autorandom.checks import check_id_usage
 
 from .models import Event, ShortEvent, Ticket
@@ -28,6 +28,59 @@ def test_auto_random():
     assert usage_of(Event).share == pytest.approx(2**54 / 2**58, rel=1e-6)
     Event.objects.create()
     assert usage_of(Event).used >= 2**54 + 1
+
+
+@pytest.mark.django_db
+def test_names_of_tables_are_case_insensitive():
+    (usage,) = id_usage(tables=["AutoRandom_EVENT"])
+    assert usage.table == "AutoRandom_EVENT"
+    assert usage.capacity == 2**58 - 1
+
+
+@pytest.fixture
+def other_database(transactional_db):
+    """The name of an empty database, in which upper and lower case matter."""
+    name = connection.ops.quote_name("test_Other 50%")
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name}", None)
+    yield "test_Other 50%"
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE {name}", None)
+
+
+def test_tables_of_another_database(other_database, make_model):
+    Elsewhere = make_model(
+        "Elsewhere",
+        id=BigAutoRandomField(primary_key=True, shard_bits=6),
+        meta={"db_table": f"{other_database}`.`autorandom_Event"},
+    )
+    with connection.schema_editor() as editor:
+        editor.create_model(Elsewhere)
+    with allow_explicit_ids():
+        Elsewhere.objects.create(pk=2**50)
+    names = [Elsewhere._meta.db_table, Event._meta.db_table]
+    usage = {each.table: each for each in id_usage(tables=names)}
+    assert usage.keys() == set(names)
+    assert usage[names[0]].capacity == 2**57 - 1
+    assert usage[names[0]].used >= 2**50
+    assert usage[names[1]].capacity == 2**58 - 1
+    # The report is about the current database.
+    assert names[0] not in {each.table for each in id_usage()}
+
+
+def test_check_of_a_table_in_another_database(other_database, make_model, monkeypatch):
+    Elsewhere = make_model(
+        "Elsewhere",
+        id=models.SmallAutoField(primary_key=True),
+        meta={"db_table": f"{other_database}`.`elsewhere"},
+    )
+    with connection.schema_editor() as editor:
+        editor.create_model(Elsewhere)
+    Elsewhere.objects.create(pk=2**15 - 100)
+    monkeypatch.setattr(connection.validation, "models", lambda: [Elsewhere])
+    (issue,) = check_id_usage(databases=["default"])
+    assert issue.id == "tidb_autorandom.W004"
+    assert issue.msg.startswith("autorandom.Elsewhere has used ")
 
 
 @pytest.mark.works("auto-random-range")

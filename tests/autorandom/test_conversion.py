@@ -61,7 +61,7 @@ class History:
         with connection.cursor() as cursor:
             cursor.execute("SET foreign_key_checks = 0")
             for table in connection.introspection.table_names(cursor):
-                if re.match(r"autorandom_(author|book)", table):
+                if re.match(r"(?i)autorandom_(author|book)", table):
                     cursor.execute(f"DROP TABLE {connection.ops.quote_name(table)}")
             cursor.execute("SET foreign_key_checks = 1")
 
@@ -461,3 +461,107 @@ def test_table_whose_name_is_no_word(history):
         assert not sql.startswith("--") or "\n" not in sql
     project.alter(field)
     assert "AUTO_RANDOM(3)" in show_create_table(project["Author"])
+
+
+@pytest.fixture
+def other_database(transactional_db):
+    """The name of an empty database, in which upper and lower case matter."""
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE DATABASE `test_Other 50%`", None)
+    yield "test_Other 50%"
+    with connection.cursor() as cursor:
+        cursor.execute("DROP DATABASE `test_Other 50%`", None)
+
+
+class Twins:
+    """
+    A model with a table in another database, and a table of the same name in the
+    current database that already is what the migration makes of the other one.
+    """
+
+    def __init__(self, database, pk, twin):
+        self.state = ProjectState()
+        table = f"{database}`.`autorandom_Author"
+        fields = [("id", pk), ("name", models.CharField(max_length=20))]
+        self.create = migrations.CreateModel(
+            "Author", fields, options={"db_table": table}
+        )
+        with connection.cursor() as cursor:
+            cursor.execute(f"CREATE TABLE autorandom_author ({twin})")
+
+    def run(self, operation, **kwargs):
+        return History.run(self, operation, **kwargs)
+
+    def __getitem__(self, name):
+        return History.__getitem__(self, name)
+
+
+@pytest.fixture
+def twins(other_database):
+    yield lambda pk, twin: Twins(other_database, pk, twin)
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TABLE autorandom_author")
+
+
+@pytest.mark.parametrize(
+    "twin",
+    [
+        "id BIGINT AUTO_RANDOM(5) PRIMARY KEY, name VARCHAR(20)",
+        "id BIGINT AUTO_INCREMENT PRIMARY KEY NONCLUSTERED, name VARCHAR(20)",
+        "`key` BIGINT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(20)",
+    ],
+    ids=["converted", "nonclustered", "renamed"],
+)
+def test_table_of_another_database(twins, twin):
+    project = twins(models.BigAutoField(primary_key=True), twin)
+    project.run(project.create)
+    ann = project["Author"].objects.create(name="ann").pk
+    field = BigAutoRandomField(primary_key=True, db_column="key")
+    project.run(migrations.AlterField("Author", "id", field))
+    assert "AUTO_RANDOM(5)" in show_create_table(project["Author"])
+    assert project["Author"].objects.get().pk == ann
+    project["Author"].objects.create(name="bob")
+
+
+def test_again_after_a_conversion_in_another_database(twins):
+    twin = "id BIGINT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(20)"
+    project = twins(models.BigAutoField(primary_key=True), twin)
+    project.run(project.create)
+    before = project.state
+    for _ in range(2):
+        project.state = before
+        project.run(migrations.AlterField("Author", "id", RANDOM))
+    assert "AUTO_RANDOM(5)" in show_create_table(project["Author"])
+
+
+def test_options_of_a_table_of_another_database(twins):
+    from django_tidb_autorandom.operations import AlterRowIdOptions
+    from django_tidb_autorandom.options import read_options
+
+    twin = "id BIGINT AUTO_INCREMENT PRIMARY KEY NONCLUSTERED"
+    project = twins(models.BigAutoField(primary_key=True), twin)
+    project.run(project.create)
+    project.run(AlterRowIdOptions("Author", {"tidb_auto_id_cache": 200}))
+    table = project["Author"]._meta.db_table
+    assert read_options(connection, table) == {
+        "tidb_clustered": True,
+        "tidb_auto_id_cache": 200,
+    }
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_table_name_in_other_letters(history, killed):
+    """Before TiDB 8.5, information_schema compares names of tables exactly."""
+    project = history(
+        models.BigAutoField(primary_key=True), db_table="AutoRandom_Author"
+    )
+    before = project.state
+    ann, bob = fill(project)
+    with connection.cursor() as cursor:
+        cursor.execute("RENAME TABLE autorandom_author TO autorandom_other")
+        cursor.execute("RENAME TABLE autorandom_other TO autorandom_AUTHOR")
+    project.alter(RANDOM)
+    if killed:
+        project.state = before
+        project.alter(RANDOM)
+    check(project, ann, bob)

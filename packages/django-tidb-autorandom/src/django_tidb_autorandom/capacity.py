@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_tidb import is_tidb
+from django_tidb.names import TableName
 
 from .options import SHARDING
+
+if TYPE_CHECKING:
+    from django_tidb.base import DatabaseWrapper
 
 __all__ = ["DEFAULT_THRESHOLD", "IdUsage", "id_usage", "report"]
 
@@ -28,8 +31,10 @@ _INTEGER = re.compile(r"(\w+?int|int)(?:\(\d+\))?( unsigned)?")
 class IdUsage:
     """The ids that one table has used."""
 
-    #: The name of the table, and of the column that holds the ids.
+    #: The name of the table: as it was given to :func:`id_usage`, or else as the
+    #: server writes it.
     table: str
+    #: The name of the column that holds the ids.
     column: str
     #: "AUTO_RANDOM" or "AUTO_INCREMENT".
     kind: str
@@ -51,8 +56,9 @@ def id_usage(
 ) -> list[IdUsage]:
     """
     Return the used ids of each table in the database `using` (the default
-    database if it is None), or of the given `tables` only. The list is sorted
-    by share, with the largest share first.
+    database if it is None), or of the given `tables` only. These are names as
+    in ``Meta.db_table``, so a table can be in another database of the server.
+    The list is sorted by share, with the largest share first.
 
     This function runs one query for each table with an AUTO_RANDOM or
     AUTO_INCREMENT column:
@@ -64,7 +70,27 @@ def id_usage(
     connection = connections[alias]
     if not is_tidb(connection):
         raise ValueError(f"The database {alias!r} is not a TiDB.")
-    wanted = None if tables is None else set(tables)
+    # The given names by database, and by the table's name in lower case.
+    given: dict[str, dict[str, str]] = {}
+    for each in tables or ():
+        name = TableName.of(each)
+        given.setdefault(name.database, {})[name.name.lower()] = each
+    usage = [
+        each
+        for database in ([""] if tables is None else given)
+        for each in _usage_of_database(connection, database, given.get(database))
+    ]
+    return sorted(usage, key=lambda each: (-each.share, each.table))
+
+
+def _usage_of_database(
+    connection: DatabaseWrapper, database: str, given: dict[str, str] | None
+) -> Iterator[IdUsage]:
+    """
+    Yield the used ids of tables in one database, which is the current one if
+    `database` is empty. `given` has the names of the tables by their name in
+    lower case, and is None for all tables.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT c.table_name, c.column_name, c.column_type, c.extra, "
@@ -74,19 +100,23 @@ def id_usage(
             "LEFT JOIN information_schema.statistics s "
             "ON s.table_schema = c.table_schema AND s.table_name = c.table_name "
             "AND s.column_name = c.column_name AND s.index_name = 'PRIMARY' "
-            "WHERE c.table_schema = DATABASE() AND (c.extra LIKE '%auto_increment%' "
-            "OR (t.tidb_row_id_sharding_info LIKE 'PK_AUTO_RANDOM_BITS%' "
-            "AND s.seq_in_index = 1))"
+            f"WHERE c.table_schema = {'%s' if database else 'DATABASE()'} "
+            "AND (c.extra LIKE %s OR (t.tidb_row_id_sharding_info LIKE %s "
+            "AND s.seq_in_index = 1))",
+            [*filter(None, [database]), "%auto_increment%", "PK_AUTO_RANDOM_BITS%"],
         )
-        found = [row for row in cursor.fetchall() if wanted is None or row[0] in wanted]
-        usage = [_usage(connection, cursor, *row) for row in found]
-    return sorted(usage, key=lambda each: (-each.share, each.table))
+        for table, *row in cursor.fetchall():
+            if given is None:
+                yield _usage(cursor, table, TableName(table, database), *row)
+            elif table.lower() in given:
+                name = given[table.lower()]
+                yield _usage(cursor, name, TableName(table, database), *row)
 
 
 def _usage(
-    connection: BaseDatabaseWrapper,
     cursor: Any,
-    table: str,
+    name: str,
+    table: TableName,
     column: str,
     column_type: str,
     extra: str,
@@ -103,13 +133,13 @@ def _usage(
         bits = _INTEGER_BITS[integer[1]] if integer else 64
     unsigned = " unsigned" in column_type
     capacity = 2 ** (bits if unsigned else bits - 1) - 1
-    cursor.execute(f"SHOW TABLE {connection.ops.quote_name(table)} NEXT_ROW_ID")
+    cursor.execute(f"SHOW TABLE {table.sql} NEXT_ROW_ID")
     # The result has one row for each counter of the table, some of which may be unused.
     used = max(int(number) for _, _, _, number, _ in cursor.fetchall()) - 1
-    return IdUsage(table, column, kind, min(used, capacity), capacity)
+    return IdUsage(name, column, kind, min(used, capacity), capacity)
 
 
-def report(connection: BaseDatabaseWrapper) -> dict[str, list[dict[str, Any]]]:
+def report(connection: DatabaseWrapper) -> dict[str, list[dict[str, Any]]]:
     """Return this plugin's section of the report that ``manage.py tidb`` prints."""
     return {
         "Ids used": [

@@ -110,11 +110,15 @@ def check_table_options(databases: Any = None, **kwargs: Any) -> list[CheckMessa
         connection = connections[alias]
         if not is_tidb(connection):
             continue
-        with connection.cursor() as cursor:
-            tables = set(connection.introspection.table_names(cursor))
-        for model in connection.validation.models():
+        models = [
+            model for model in connection.validation.models() if not model._meta.proxy
+        ]
+        tables = connection.introspection.existing(
+            model._meta.db_table for model in models
+        )
+        for model in models:
             values = option_values(model)
-            if model._meta.proxy or model._meta.db_table not in tables:
+            if model._meta.db_table.lower() not in tables:
                 continue
             found = read_options(connection, model._meta.db_table)
             if isinstance(model._meta.auto_field, BigAutoRandomField):

@@ -23,11 +23,11 @@ from django_tidb.changes import (
     ModifyColumn,
     SetTableOption,
 )
-from django_tidb.definition import Column, Key
+from django_tidb.definition import Column, Key, TableDefinition
 from django_tidb.names import TableName
 
 from .fields import BigAutoRandomField
-from .options import NUMBERS, OPTION_NAMES, option_values, read_options
+from .options import NUMBERS, OPTION_NAMES, has_auto_random, option_values
 
 __all__ = ["alter_field", "alter_options", "warn_of_altered_cache"]
 
@@ -170,14 +170,9 @@ def _cannot_alter(
             "TiDB can give AUTO_RANDOM to a column of an existing table with a range "
             f"of 64 only, not {range_bits}."
         )
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() "
-            "AND LOWER(table_name) = LOWER(%s) AND tidb_pk_type = 'NONCLUSTERED'",
-            [model._meta.db_table],
-        )
-        if cursor.fetchone():
-            return "Its primary key is NONCLUSTERED."
+    definition = _definition(connection, model._meta.db_table)
+    if definition and definition.primary_key and not definition.clustered_key:
+        return "Its primary key is NONCLUSTERED."
     return None
 
 
@@ -208,15 +203,21 @@ def _primary_key(
     return Key.primary(map(name_of, columns), clustered)
 
 
+def _definition(connection: DatabaseWrapper, table: str) -> TableDefinition | None:
+    """Return the definition of a table, or None if the table does not exist."""
+    # django_tidb.introspection imports the driver, which makemigrations in a project
+    # without TiDB does not need.
+    from django_tidb.introspection import read_definition
+
+    # The table may not exist yet when sqlmigrate runs.
+    if not connection.introspection.existing([table]):
+        return None
+    return read_definition(connection, table, exact=False)
+
+
 def _is_auto_random(connection: DatabaseWrapper, table: str) -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() "
-            "AND LOWER(table_name) = LOWER(%s) "
-            "AND tidb_row_id_sharding_info LIKE 'PK_AUTO_RANDOM_BITS%%'",
-            [table],
-        )
-        return cursor.fetchone() is not None
+    definition = _definition(connection, table)
+    return definition is not None and has_auto_random(definition)
 
 
 def _is_renamed(
@@ -228,14 +229,14 @@ def _is_renamed(
     """Return whether an earlier run of the migration has renamed the column."""
     if schema_editor.collect_sql or old_field.column == new_field.column:
         return False
-    with schema_editor.connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT column_name FROM information_schema.columns "
-            "WHERE table_schema = DATABASE() AND LOWER(table_name) = LOWER(%s) "
-            "AND column_name IN (%s, %s)",
-            [model._meta.db_table, old_field.column, new_field.column],
-        )
-        return [name for (name,) in cursor.fetchall()] == [new_field.column]
+    connection = schema_editor.connection
+    definition = _definition(connection, model._meta.db_table)
+    name_of = connection.introspection.identifier_converter
+    return (
+        definition is not None
+        and definition.column(name_of(old_field.column)) is None
+        and definition.column(name_of(new_field.column)) is not None
+    )
 
 
 def _step(field: Field, new_field: Field) -> Field:
@@ -303,10 +304,8 @@ def _convert(
 
 
 def _has_central_ids(connection: DatabaseWrapper, table: str) -> bool:
-    # The table may not exist yet when sqlmigrate runs.
-    if not connection.introspection.existing([table]):
-        return False
-    return read_options(connection, table).get("tidb_auto_id_cache") == 1
+    definition = _definition(connection, table)
+    return definition is not None and definition.option("AUTO_ID_CACHE") == "1"
 
 
 # -- Options

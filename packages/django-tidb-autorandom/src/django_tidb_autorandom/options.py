@@ -28,10 +28,13 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import Model
 
+    from django_tidb.definition import TableDefinition
+
 __all__ = [
     "OPTION_NAMES",
     "SHARDING",
     "clustering",
+    "has_auto_random",
     "invalid_values",
     "option_values",
     "read_options",
@@ -123,7 +126,11 @@ def is_auto_random(connection: BaseDatabaseWrapper, table: str) -> bool:
     # plugin is loaded.
     from django_tidb.introspection import read_definition
 
-    definition = read_definition(connection, table, exact=False)
+    return has_auto_random(read_definition(connection, table, exact=False))
+
+
+def has_auto_random(definition: TableDefinition) -> bool:
+    """Return whether the definition of a table has an AUTO_RANDOM column."""
     return any(column.is_auto_random for column in definition.columns)
 
 
@@ -139,14 +146,7 @@ def read_options(connection: BaseDatabaseWrapper, table: str) -> dict[str, Any]:
     from django_tidb.introspection import read_definition
 
     definition = read_definition(connection, table, exact=False)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT tidb_pk_type FROM information_schema.tables "
-            "WHERE table_schema = DATABASE() AND LOWER(table_name) = LOWER(%s)",
-            [table],
-        )
-        (pk_type,) = cursor.fetchone()
-    found: dict[str, Any] = {"tidb_clustered": pk_type == "CLUSTERED"}
+    found: dict[str, Any] = {"tidb_clustered": bool(definition.clustered_key)}
     for name, (keyword, _) in NUMBERS.items():
         if value := definition.option(keyword):
             found[name] = int(value)

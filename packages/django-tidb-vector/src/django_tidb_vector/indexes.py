@@ -13,6 +13,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, NotSupportedError, connec
 from django.db.backends.ddl_references import Statement, Table
 from django.db.models import F, Index, Model
 
+from django_tidb.names import TableName
 from django_tidb.statements import IndexStatement
 
 from .fields import VectorField
@@ -211,12 +212,12 @@ class VectorIndex(Index):
         wanted = self.tiflash_replicas or 1
         connection = schema_editor.connection
         if not schema_editor.collect_sql:
+            condition, params = _is_table("table_schema", "table_name", table)
             with connection.cursor() as cursor:
                 cursor.execute(
                     "SELECT replica_count FROM information_schema.tiflash_replica "
-                    "WHERE table_schema = DATABASE() "
-                    "AND LOWER(table_name) = LOWER(%s)",
-                    [table],
+                    f"WHERE {condition}",
+                    params,
                 )
                 count = (cursor.fetchone() or (0,))[0]
                 if count >= wanted:
@@ -256,13 +257,15 @@ class VectorIndex(Index):
         Return how many rows are in the index, or None if TiFlash does not list
         it yet.
         """
+        condition, params = _is_table(
+            "tidb_database", "tidb_table", model._meta.db_table
+        )
         with connections[using].cursor() as cursor:
             cursor.execute(
                 "SELECT SUM(rows_stable_indexed), SUM(rows_stable_not_indexed) "
                 "FROM information_schema.tiflash_indexes "
-                "WHERE tidb_database = DATABASE() "
-                "AND LOWER(tidb_table) = LOWER(%s) AND index_name = %s",
-                [model._meta.db_table, self.name],
+                f"WHERE {condition} AND index_name = %s",
+                [*params, self.name],
             )
             indexed, not_indexed = cursor.fetchone()
         if indexed is None:
@@ -306,6 +309,25 @@ def has_index(
         and index.column == column
         and type(index.expressions[0]) is metric
         for index in model._meta.indexes
+    )
+
+
+def _is_table(
+    schema_column: str, name_column: str, table: str
+) -> tuple[str, list[str]]:
+    """
+    Return a condition that selects `table`, a name as in ``Meta.db_table``, by
+    two columns of a table of information_schema, and its parameters.
+    """
+    name = TableName.of(table)
+    if not name.database:
+        return (
+            f"{schema_column} = DATABASE() AND LOWER({name_column}) = LOWER(%s)",
+            [name.name],
+        )
+    return (
+        f"LOWER({schema_column}) = LOWER(%s) AND LOWER({name_column}) = LOWER(%s)",
+        [name.database, name.name],
     )
 
 

@@ -106,7 +106,7 @@ class Command(BaseCommand):
         connection = connections[alias]
         settings = connection.settings_dict
         try:
-            server, variables = connection.tidb_version, connection.tidb_variables
+            server, variables = connection.tidb_version, dict(connection.tidb_variables)
         except Error as error:
             raise CommandError(f"Database {alias!r}: {error}") from error
         models = connection.validation.models()
