@@ -428,7 +428,9 @@ def deadlock(
         other.cursor() as theirs,
         observer.cursor() as observing,
     ):
-        other_id = other.thread_id()
+        # The drivers read only a part of it, which may be larger than 32 bits.
+        theirs.execute("SELECT CONNECTION_ID()")
+        (other_id,) = theirs.fetchone()
         thread = threading.Thread(target=run, args=[theirs], name="deadlock")
         thread.start()
         try:

@@ -20,7 +20,7 @@ class ErrorNumber(IntEnum):
 
     # -- Of the driver
     #: The driver's connection had been closed before, so nothing was sent. It is the
-    #: number of an InterfaceError without a message.
+    #: number of an InterfaceError of PyMySQL, without a message.
     CONNECTION_CLOSED = 0
     CANNOT_CONNECT_TO_SOCKET = 2002
     CANNOT_CONNECT = 2003
@@ -63,6 +63,7 @@ class ErrorNumber(IntEnum):
     ENTRY_TOO_LARGE = 8025
     SCHEMA_OUT_OF_DATE = 8027
     SCHEMA_CHANGED = 8028
+    ASSERTION_FAILED = 8141
     LAZY_UNIQUENESS_CHECK = 8147
     MEMORY_QUOTA = 8175
     TRANSACTION_ABORTED = 8229

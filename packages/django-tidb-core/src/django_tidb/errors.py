@@ -108,14 +108,15 @@ ERRORS: Mapping[int, ServerError] = _table(
     ServerError(
         ErrorNumber.CONNECTION_CLOSED,
         "The driver's connection was closed before the statement, which was not sent. "
-        "It is an InterfaceError.",
+        "PyMySQL raises an InterfaceError, mysqlclient error 2006 without a message.",
         Left.GONE,
         Repeat.TRANSACTION,
         "https://pymysql.readthedocs.io/en/latest/modules/connections.html",
     ),
     ServerError(
         ErrorNumber.CANNOT_CONNECT_TO_SOCKET,
-        "No connection could be made through a Unix socket.",
+        "No connection could be made through a Unix socket. The client library of "
+        "MariaDB uses this number for TCP too.",
         Left.GONE,
         Repeat.TRANSACTION,
         f"{_MYSQL}/client-error-reference.html",
@@ -253,6 +254,15 @@ ERRORS: Mapping[int, ServerError] = _table(
         Repeat.NEVER,
         f"{_DOCS}/constraints#pessimistic-transactions",
     ),
+    ServerError(
+        ErrorNumber.ASSERTION_FAILED,
+        "The storage is not in the state that the transaction expects, for example a "
+        "unique key that was not checked at first exists already. The error answers "
+        "the COMMIT.",
+        Left.ROLLED_BACK,
+        Repeat.NEVER,
+        f"{_DOCS}/system-variables#tidb_txn_assertion_level-new-in-v600",
+    ),
     # -- Changes of the schema
     ServerError(
         ErrorNumber.SCHEMA_OUT_OF_DATE,
@@ -358,7 +368,10 @@ def find_error(error: BaseException) -> ServerError | None:
         return ERRORS[ErrorNumber.MALFORMED_PACKET]
     if not isinstance(number, int):
         return None
-    # Other exceptions than the drivers' have no number 0.
+    # With this number and no message, mysqlclient says that there is no connection.
+    if number == ErrorNumber.SERVER_GONE and error.args[1:] == ("",):
+        return ERRORS[ErrorNumber.CONNECTION_CLOSED]
+    # Only the drivers have this number.
     if number == ErrorNumber.CONNECTION_CLOSED and not isinstance(
         error, InterfaceError
     ):

@@ -306,19 +306,22 @@ class OutcomeMixin(BaseDatabaseWrapper):
 
     def close(self) -> None:
         session = self.tidb_session
-        session.effect = NOTHING
         session.lost = None
         super().close()
 
+    def _close(self) -> None:
+        # The drivers raise an error if the connection is closed already, which would
+        # hide the one with which it was lost.
+        if self.connection is not None:
+            with suppress(self.Database.Error):
+                self.connection.close()
+
     def _discard(self) -> None:
         """Close the connection, which is in a state that is not known."""
-        connection, self.connection = self.connection, None
+        self._close()
+        self.connection = None
         if self.tidb_session.point is not Point.COMMITTED:
             self.run_on_commit: list[Any] = []
-        if connection is not None:
-            # The driver may have closed it already.
-            with suppress(self.Database.Error):
-                connection.close()
 
     # -- The life of a transaction
 
