@@ -174,9 +174,10 @@ class ClusterServer(Process):
         folder: Path,
         binary: Path,
         flags: Mapping[str, str],
+        config: str,
     ) -> None:
-        config = folder / "config.toml"
-        config.write_text(SERVER_CONFIG.format(directory=folder))
+        config_file = folder / "config.toml"
+        config_file.write_text(SERVER_CONFIG.format(directory=folder) + config)
         self.port = free_port()
         self.status_port = free_port()
         super().__init__(
@@ -189,7 +190,7 @@ class ClusterServer(Process):
                 self.port,
                 {"-store": "tikv", "-advertise-address": LOOPBACK, **flags},
                 status_port=self.status_port,
-                config=config,
+                config=config_file,
             ),
             address=f"{LOOPBACK}:{self.port}",
             ask=self._ask_for_version,
@@ -216,11 +217,18 @@ class Cluster:
     """
 
     def __init__(
-        self, binaries: Binaries, *, servers: int, proxy: bool, durable: bool
+        self,
+        binaries: Binaries,
+        *,
+        servers: int,
+        proxy: bool,
+        durable: bool,
+        config: str,
     ) -> None:
         # Before anything is started.
         proxy_binary = find_proxy() if proxy else None
         self._binaries = binaries
+        self._config = config
         self.directory = Path(tempfile.mkdtemp(prefix="django-tidb-cluster-"))
         try:
             (self.directory / "initial.sql").write_text(INITIAL_SQL)
@@ -360,6 +368,7 @@ class Cluster:
                 "-path": self._pd_address,
                 "-initialize-sql-file": str(self.directory / "initial.sql"),
             },
+            self._config,
         )
         self.servers.append(server)
         return server
@@ -394,6 +403,7 @@ def running_cluster(
     servers: int = 2,
     proxy: bool = False,
     durable: bool = False,
+    config: str = "",
     timeout: float = START_TIMEOUT,
 ) -> Iterator[Cluster]:
     """Give a cluster whose programs answer; it ends with the block.
@@ -402,7 +412,8 @@ def running_cluster(
 
     `binaries` are those of find_binaries(), which is called without them.
     `timeout` is how many seconds each program may take to answer. For
-    `durable` see Cluster. Raises LauncherError, GoMissing among others.
+    `durable` see Cluster. `config` is the text of a TiDB configuration file
+    (TOML) for the servers, without [tikv-client]. Raises LauncherError, GoMissing among others.
     """
     if servers < 1:
         raise ValueError(f"servers is {servers!r}; a cluster has at least one.")
@@ -410,7 +421,9 @@ def running_cluster(
         find_proxy()  # before a build, which takes minutes
     binaries = binaries or find_binaries()
     for attempt in range(1, START_ATTEMPTS + 1):
-        cluster = Cluster(binaries, servers=servers, proxy=proxy, durable=durable)
+        cluster = Cluster(
+            binaries, servers=servers, proxy=proxy, durable=durable, config=config
+        )
         try:
             try:
                 cluster.start(timeout)
