@@ -15,6 +15,8 @@ from django.db.migrations.writer import MigrationWriter
 
 from django_tidb.version import TiDBVersion
 from django_tidb_autorandom import BigAutoRandomField
+from django_tidb_autorandom.checks import check_server
+from django_tidb_autorandom.plugin import plugin
 
 from .models import (
     Account,
@@ -77,7 +79,8 @@ def test_range_is_left_out_before_tidb_6_3(monkeypatch):
         "5.7.25-TiDB-v6.2.0": "bigint AUTO_RANDOM(3)",
         "5.7.25-TiDB-v6.3.0": "bigint AUTO_RANDOM(3, 54)",
     }.items():
-        monkeypatch.setattr(connection, "tidb_version", TiDBVersion.parse(text))
+        version = TiDBVersion.parse(text)
+        monkeypatch.setattr(type(connection), "known_tidb_version", version)
         assert field.db_type(connection) == sql
 
 
@@ -207,7 +210,9 @@ def test_check_wants_auto_random_first_in_a_composite_primary_key(
     assert field.check() == []
     version = TiDBVersion.parse("5.7.25-TiDB-v6.4.0")
     monkeypatch.setattr(connection, "tidb_version", version)
-    assert field.check(databases=["default", "sqlite"]) == [
+    monkeypatch.setattr(connection.validation, "models", lambda: [Order])
+    assert field.check(databases=["default", "sqlite"]) == []
+    assert list(check_server(connection)) == [
         checks.Error(
             "The TiDB 6.4.0 of database 'default' has no AUTO_RANDOM in composite "
             "primary keys.",
@@ -242,7 +247,11 @@ def test_check_range_of_old_servers(monkeypatch):
     version = TiDBVersion.parse("5.7.25-TiDB-v6.2.0")
     monkeypatch.setattr(connection, "tidb_version", version)
     field = ShortEvent._meta.pk
-    assert field.check(databases=["default", "sqlite"]) == [
+    assert field.check(databases=["default", "sqlite"]) == []
+    models = connection.validation.models()
+    assert Event in models and ShortEvent in models
+    issues = [i for i in plugin.check_database(connection) if i.obj is field]
+    assert issues == [
         checks.Warning(
             "The TiDB 6.2.0 of database 'default' knows no 'range', so the keys have "
             "64 bits, not 54.",
@@ -254,8 +263,8 @@ def test_check_range_of_old_servers(monkeypatch):
             id="tidb_autorandom.W002",
         )
     ]
-    assert field.check(databases=["sqlite"]) == []
-    assert Event._meta.pk.check(databases=["default"]) == []
+    found = {issue.obj for issue in check_server(connection)}
+    assert field in found and Event._meta.pk not in found
 
 
 @pytest.mark.django_db(transaction=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import inspect
 import json
 import re
@@ -32,6 +34,38 @@ class Session(models.Model):
         tidb_ttl = ("created", {days})
         tidb_partitions = {partitions}
 """
+
+REFERENCE_MODELS = """\
+from django.db import models
+
+class Session(models.Model):
+    created = models.DateTimeField()
+
+    class Meta:
+        tidb_ttl = ("created", 7)
+"""
+
+ROOT = Path(__file__).parents[2]
+PLUGINS = [
+    ROOT / "packages/django-tidb-autorandom/src",
+    ROOT / "packages/django-tidb-vector/src",
+    SOURCE / "src",
+]
+
+# Attributes of connections and schema editors that Django documents, or that its
+# backends have for fields, indexes and other schema editors.
+OF_DJANGO = {
+    *("connection.connection", "connection.cursor", "connection.ensure_connection"),
+    *(
+        "connection.close",
+        "connection.alias",
+        "connection.ops",
+        "connection.settings_dict",
+    ),
+    *("connection.timezone_name", "connection.introspection.table_names"),
+    *("schema_editor.alter_field", "schema_editor.connection"),
+    "schema_editor.quote_name",
+}
 
 HOOKS = [
     name
@@ -98,6 +132,109 @@ def test_the_reference_has_the_parameters_of_every_hook():
         if inspect.isfunction(hook):
             parameters = ", ".join(list(inspect.signature(hook).parameters)[1:])
             assert f"`{name}({parameters})`" in text
+
+
+def names_of_core(source):
+    """
+    Yield the names of core that a module uses: modules, their members, and attributes
+    of variables that are called `connection` or `schema_editor`.
+    """
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Import):
+            assert not any(n.name.startswith("django_tidb.") for n in node.names)
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            package, _, _ = node.module.partition(".")
+            if package == "django_tidb":
+                yield from ((node.module, name.name) for name in node.names)
+        if isinstance(node, ast.Attribute):
+            path = re.sub(
+                r"^self\.|^schema_editor\.(?=connection\.)", "", ast.unparse(node)
+            )
+            if found := re.fullmatch(
+                r"(connection|schema_editor)\.((?:features|introspection|validation)\.)?"
+                r"(\w+)",
+                path,
+            ):
+                yield found[1], (found[2] or "") + found[3]
+
+
+def test_plugins_use_the_documented_names_of_core_only():
+    text = REFERENCE.read_text()
+    rows = re.findall(r"^\| `([\w.]+)[^`]*` \| (.*) \|$", text, re.MULTILINE)
+    documented = {name: set(re.findall(r"\w+", text)) for name, text in rows}
+    used = {
+        name
+        for plugin in PLUGINS
+        for source in plugin.rglob("*.py")
+        for name in names_of_core(source)
+    }
+    assert len(used) > 30
+    undocumented = set()
+    for name, member in used:
+        if name == "django_tidb" or not name.startswith("django_tidb"):
+            known = f"{name}.{member}" in documented.keys() | OF_DJANGO
+        elif name == "django_tidb.changes":
+            known = name in documented
+        else:
+            known = member in documented.get(name, ())
+        if not known and member not in ("features", "introspection", "validation"):
+            undocumented.add(f"{name}.{member}")
+    assert undocumented == set()
+
+
+def test_the_documented_names_of_core_exist():
+    text = REFERENCE.read_text()
+    rows = re.findall(r"^\| `(django_tidb[\w.]*)` \| (.*) \|$", text, re.MULTILINE)
+    assert len(rows) > 10
+    for name, description in rows:
+        if name == "django_tidb.is_tidb":
+            continue
+        module = importlib.import_module(name)
+        members = re.findall(r"`([A-Za-z_]+)(?:\([\w, ]*\))?`", description)
+        found = [member for member in members if hasattr(module, member)]
+        assert found, name
+
+
+@pytest.fixture
+def plugin_of_the_reference(tmp_path, monkeypatch):
+    """The code blocks of the reference, installed as a distribution."""
+    site = tmp_path / "site"
+    package = site / "example_tidb_ttl"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    blocks = re.findall(
+        r"^```(\w+)\n(.*?)^```$", REFERENCE.read_text(), re.MULTILINE | re.DOTALL
+    )
+    languages = [language for language, _ in blocks]
+    assert sorted(languages) == ["python", "python", "toml"]
+    for language, code in blocks:
+        if language == "python":
+            name = re.match(r"# (example_tidb_ttl/\w+\.py)\n", code)[1]
+            (site / name).write_text(code)
+            continue
+        # An installer writes the entry points of pyproject.toml into this file.
+        group, name, value = re.fullmatch(
+            r'\[project\.entry-points\."([\w.]+)"\]\n(\w+) = "([\w.:]+)"\n', code
+        ).groups()
+        info = site / "example_tidb_ttl-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(
+            "Metadata-Version: 2.1\nName: example-tidb-ttl\nVersion: 1.0\n"
+        )
+        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {value}\n")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+
+
+@pytest.mark.works("ttl")
+def test_plugin_of_the_reference(project, plugin_of_the_reference, tidb):
+    project.write("app/__init__.py", "")
+    project.write("app/models.py", REFERENCE_MODELS)
+    project.configure("app", "django_tidb", "example_tidb_ttl")
+    project.manage("makemigrations", "app")
+    project.manage("migrate")
+    assert "TTL=`created` + INTERVAL 7 DAY" in show(tidb, project)
+    output = project.manage("tidb")
+    assert "example-tidb-ttl" in output
 
 
 @pytest.mark.works("ttl")

@@ -27,6 +27,7 @@ from django.test.utils import isolate_apps
 
 from django_tidb.version import TiDBVersion
 from django_tidb_vector import VectorField
+from django_tidb_vector.plugin import plugin
 from tests.core.models import check
 
 from .models import Item
@@ -203,14 +204,16 @@ def test_check_database_that_is_not_tidb(settings):
 @pytest.mark.django_db
 def test_check_server_without_vectors(monkeypatch):
     field = Item._meta.get_field("embedding")
-    assert field.check(databases=["default"]) == []
+    assert list(plugin.check_database(connections["default"])) == []
     monkeypatch.setattr(
         connections["default"],
         "tidb_version",
         TiDBVersion.parse("5.7.25-TiDB-v7.5.0"),
     )
     monkeypatch.setattr(router, "routers", [])
-    (error,) = field.check(databases=["default"])
+    assert field.check(databases=["default"]) == []
+    errors = plugin.check_database(connections["default"])
+    (error,) = (error for error in errors if error.obj is field)
     assert error.id == "tidb_vector.E003"
     assert error.msg == (
         "The database 'default' is TiDB 7.5.0; vector columns need TiDB 8.4 or later."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.core.checks import CheckMessage, Error, Warning
@@ -13,8 +13,11 @@ from django.db.models import Model
 from django_tidb import is_tidb
 
 from .capacity import DEFAULT_THRESHOLD, id_usage
-from .fields import BigAutoRandomField
+from .fields import RANGE, BigAutoRandomField
 from .options import invalid_values, option_values, read_options
+
+if TYPE_CHECKING:
+    from django_tidb.base import DatabaseWrapper
 
 _INVALID = {
     "tidb_auto_id_cache": "tidb_autorandom.E007",
@@ -97,6 +100,37 @@ def check_model_options(model: type[Model]) -> Iterable[CheckMessage]:
             obj=model,
             id="tidb_autorandom.E012",
         )
+
+
+def check_server(connection: DatabaseWrapper) -> Iterable[CheckMessage]:
+    """Yield a message for each AUTO_RANDOM key that the server is too old for."""
+    version, alias = connection.tidb_version, connection.alias
+    fields = [
+        field
+        for model in connection.validation.models()
+        for field in model._meta.local_fields
+        if isinstance(field, BigAutoRandomField)
+    ]
+    for field in fields:
+        if field.range != RANGE[1] and version < (6, 3):
+            yield Warning(
+                f"The TiDB {version} of database {alias!r} knows no 'range', so the "
+                f"keys have {RANGE[1]} bits, not {field.range}.",
+                hint=(
+                    "Upgrade to TiDB 6.3 before the table is created: the range of an "
+                    "existing table cannot be changed."
+                ),
+                obj=field,
+                id="tidb_autorandom.W002",
+            )
+        if field.composite_key() and version < (6, 5):
+            yield Error(
+                f"The TiDB {version} of database {alias!r} has no AUTO_RANDOM in "
+                "composite primary keys.",
+                hint="Use a key of one column, or TiDB 6.5.",
+                obj=field,
+                id="tidb_autorandom.E006",
+            )
 
 
 def check_table_options(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:

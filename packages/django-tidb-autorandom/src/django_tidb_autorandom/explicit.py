@@ -13,7 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import DEFAULT_DB_ALIAS, Error, NotSupportedError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -24,6 +24,11 @@ from django_tidb import is_tidb
 
 from .fields import BigAutoRandomField
 from .options import is_auto_random
+
+if TYPE_CHECKING:
+    from django.db.models.sql import UpdateQuery
+
+    from django_tidb.base import DatabaseWrapper
 
 __all__ = ["EXPLICIT_ID_SHARE", "allow_explicit_ids", "check_write", "loading"]
 
@@ -106,7 +111,7 @@ def loading(connection: BaseDatabaseWrapper) -> Iterator[None]:
         yield
 
 
-def check_write(query: Any, connection: BaseDatabaseWrapper) -> None:
+def check_write(query: InsertQuery | UpdateQuery, connection: DatabaseWrapper) -> None:
     """
     Check the explicit ids of an InsertQuery or UpdateQuery before the query is
     sent.

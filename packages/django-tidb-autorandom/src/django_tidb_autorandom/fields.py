@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.core import checks
-from django.db import connections, models, router
+from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_tidb import is_tidb
 from django_tidb.model_fields import has_db_default
+
+if TYPE_CHECKING:
+    from django_tidb.version import TiDBVersion
 
 __all__ = ["BigAutoRandomField"]
 
@@ -61,7 +64,10 @@ class BigAutoRandomField(models.BigAutoField):
         Return the shard bits and the range that the keys have in the database
         of `connection`.
         """
-        if connection.tidb_version >= (6, 3):
+        return self._bits(connection.tidb_version)
+
+    def _bits(self, version: TiDBVersion) -> tuple[int, int]:
+        if version >= (6, 3):
             return self.shard_bits, self.range
         return self.shard_bits, RANGE[1]
 
@@ -84,7 +90,9 @@ class BigAutoRandomField(models.BigAutoField):
     def db_type(self, connection: BaseDatabaseWrapper) -> str | None:
         if not is_tidb(connection):
             return super().db_type(connection)
-        shard_bits, range_bits = self.bits(connection)
+        # Django's checks ask for the type, from Django 6.1 on in all commands, also if
+        # the database does not exist.
+        shard_bits, range_bits = self._bits(connection.features.presumed_version)
         arguments = f"{shard_bits:d}"
         if range_bits != RANGE[1]:
             arguments += f", {range_bits:d}"
@@ -102,7 +110,6 @@ class BigAutoRandomField(models.BigAutoField):
             return errors
         return [
             *super().check(**kwargs),
-            *self._check_servers(kwargs.get("databases")),
             *self._check_app(),
         ]
 
@@ -166,13 +173,13 @@ class BigAutoRandomField(models.BigAutoField):
             )
         ]
 
-    def _composite_key(self) -> tuple[str, ...]:
+    def composite_key(self) -> tuple[str, ...]:
         """Return the names of the fields of the model's CompositePrimaryKey."""
         return getattr(self.model._meta.pk, "field_names", ())
 
     def _check_primary_key(self) -> list[checks.CheckMessage]:
         # This check replaces Django's fields.E100, which does not know composite keys.
-        if self.primary_key or self._composite_key()[:1] == (self.name,):
+        if self.primary_key or self.composite_key()[:1] == (self.name,):
             return []
         return [
             checks.Error(
@@ -186,40 +193,6 @@ class BigAutoRandomField(models.BigAutoField):
                 id="tidb_autorandom.E003",
             )
         ]
-
-    def _check_servers(self, databases: Any) -> list[checks.CheckMessage]:
-        issues: list[checks.CheckMessage] = []
-        for alias in databases or ():
-            connection = connections[alias]
-            if not is_tidb(connection) or not router.allow_migrate_model(
-                alias, self.model
-            ):
-                continue
-            version = connection.tidb_version
-            if self.range != RANGE[1] and version < (6, 3):
-                issues.append(
-                    checks.Warning(
-                        f"The TiDB {version} of database {alias!r} knows no 'range', "
-                        f"so the keys have {RANGE[1]} bits, not {self.range}.",
-                        hint=(
-                            "Upgrade to TiDB 6.3 before the table is created: the "
-                            "range of an existing table cannot be changed."
-                        ),
-                        obj=self,
-                        id="tidb_autorandom.W002",
-                    )
-                )
-            if self._composite_key() and version < (6, 5):
-                issues.append(
-                    checks.Error(
-                        f"The TiDB {version} of database {alias!r} has no AUTO_RANDOM "
-                        "in composite primary keys.",
-                        hint="Use a key of one column, or TiDB 6.5.",
-                        obj=self,
-                        id="tidb_autorandom.E006",
-                    )
-                )
-        return issues
 
     def _check_app(self) -> list[checks.CheckMessage]:
         if apps.is_installed("django_tidb_autorandom"):

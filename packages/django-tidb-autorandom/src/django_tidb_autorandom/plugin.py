@@ -11,6 +11,7 @@ from django_tidb.plugins import Plugin
 from . import options
 
 if TYPE_CHECKING:
+    from django.core.checks import CheckMessage
     from django.db.migrations.state import ModelState
     from django.db.models import Field, Model
     from django.db.models.sql import InsertQuery, UpdateQuery
@@ -105,6 +106,11 @@ class AutoRandomPlugin(Plugin):
         from .known_issues import KNOWN_ISSUES
 
         return KNOWN_ISSUES
+
+    def check_database(self, connection: DatabaseWrapper) -> Iterable[CheckMessage]:
+        from .checks import check_server
+
+        return check_server(connection)
 
     def report(self, connection: DatabaseWrapper) -> Mapping[str, list[dict[str, Any]]]:
         from .capacity import report

@@ -28,6 +28,8 @@ from .names import in_format
 from .plugins import get_plugins, loading_fixtures
 
 if TYPE_CHECKING:
+    from django.db.models import Field, Model
+
     from .base import DatabaseWrapper
 
 # Django has it from 5.2.
@@ -356,7 +358,7 @@ class SQLInsertCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLInsertCompiler):
             converters[0] = ([_as_signed, *found], expressions[0])
         return converters
 
-    def _may_be_negative(self, field: Any) -> bool:
+    def _may_be_negative(self, field: Field) -> bool:
         """
         Return whether the row brings a negative id. The type of the field does
         not tell: a key that is BIGINT UNSIGNED can have a plain AutoField, as
@@ -372,7 +374,7 @@ class SQLInsertCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLInsertCompiler):
         value = field.get_db_prep_save(value, self.connection)
         return isinstance(value, int) and value < 0
 
-    def pre_save_val(self, field: Any, obj: Any) -> Any:
+    def pre_save_val(self, field: Field, obj: Model) -> Any:
         value = super().pre_save_val(field, obj)
         # From Django 6.0 on, a column is left out if all rows have its default.
         if (

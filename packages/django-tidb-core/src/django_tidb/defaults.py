@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .base import DatabaseWrapper
 
 __all__ = [
+    "check_default",
     "compiled_default",
     "default_sql",
     "interpolated",
@@ -60,6 +61,10 @@ _VARYING = re.compile(
 
 _TEXTS = ("BinaryField", "TextField")
 
+# A function that returns the value of an expression, which it gets as SQL, parameters,
+# the internal type of the field, and the connection.
+_Compute = Callable[[str, Any, str, "DatabaseWrapper"], Any]
+
 
 def compiled_default(field: Field, connection: DatabaseWrapper) -> tuple[str, Any]:
     """Return the SQL of a ``db_default`` and its parameters, supported or not."""
@@ -79,16 +84,19 @@ def interpolated(sql: str, params: Any, quote: Callable[[Any], str]) -> str:
     return sql.replace("%%", "%")
 
 
-def default_sql(field: Field, connection: DatabaseWrapper) -> tuple[str, list[Any]]:
+def default_sql(
+    field: Field, connection: DatabaseWrapper, compute: _Compute | None = None
+) -> tuple[str, list[Any]]:
     """
     Return what follows DEFAULT for the ``db_default`` of `field`, and its
-    parameters. A constant that TiDB would not compute is computed now.
+    parameters. A constant that TiDB would not compute is computed now, by a
+    query if `compute` is not replaced.
 
     Raises ``NotSupportedError`` if the server cannot have it.
     """
     sql, params = compiled_default(field, connection)
     kind = field.get_internal_type()
-    version = connection.tidb_version
+    version = connection.features.presumed_version
     if isinstance(field._db_default_expression, Value) and not _allowed().match(sql):
         value = params[0] if params else None
         if not params:
@@ -101,7 +109,7 @@ def default_sql(field: Field, connection: DatabaseWrapper) -> tuple[str, list[An
     elif _VARYING.search(sql):
         value = NOT_PROVIDED
     else:
-        value = _constant(sql, params, kind, connection)
+        value = (compute or _constant)(sql, params, kind, connection)
     if value is None:
         return "NULL", []
     if value is not NOT_PROVIDED:
@@ -119,6 +127,17 @@ def default_sql(field: Field, connection: DatabaseWrapper) -> tuple[str, list[An
         "or one of the functions that TiDB lists: "
         f"{KNOWN_ISSUES['default-functions'].link}. Use default= instead."
     )
+
+
+def check_default(field: Field, connection: DatabaseWrapper) -> None:
+    """
+    Raise ``NotSupportedError`` if the server cannot have the ``db_default`` of
+    `field`. This function does not connect: if the server's version is unknown,
+    it presumes the newest.
+    """
+    # The value of a constant does not matter for any type but JSON, which may be an
+    # object.
+    default_sql(field, connection, lambda *args: "{}")
 
 
 def is_dropped(field: Field, connection: DatabaseWrapper) -> bool:

@@ -125,7 +125,7 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
     # https://docs.djangoproject.com/en/stable/ref/schema-editor/#execute
     requires_literal_defaults = True
 
-    supports_expression_indexes = works("expression-index")
+    supports_expression_indexes = presumed_to_work("expression-index")
     supports_index_column_ordering = works("descending-index")
 
     # -- Rows

@@ -15,6 +15,8 @@ from .compiler import subqueries
 from .defaults import is_dropped
 
 if TYPE_CHECKING:
+    from django.db.models.sql.compiler import SQLCompiler
+
     from .base import DatabaseWrapper
 
 # CHAR() takes the bytes of a character as one number. MySQL's form needs the
@@ -33,7 +35,7 @@ _UTF8 = (
 
 
 def chr_as_tidb(
-    self: Chr, compiler: Any, connection: DatabaseWrapper
+    self: Chr, compiler: SQLCompiler, connection: DatabaseWrapper
 ) -> tuple[str, Any]:
     (expression,) = self.get_source_expressions()
     sql, params = compiler.compile(expression)
@@ -41,7 +43,7 @@ def chr_as_tidb(
 
 
 def round_as_tidb(
-    self: Round, compiler: Any, connection: DatabaseWrapper
+    self: Round, compiler: SQLCompiler, connection: DatabaseWrapper
 ) -> tuple[str, Any]:
     # TiDB rounds an integer as a double: halves go to the even neighbour, unlike on
     # MySQL, and integers beyond 2**53 change.
@@ -82,7 +84,7 @@ def _path_for_tidb(path: str) -> str:
 
 
 def key_transform_as_tidb(
-    self: KeyTransform, compiler: Any, connection: DatabaseWrapper
+    self: KeyTransform, compiler: SQLCompiler, connection: DatabaseWrapper
 ) -> tuple[str, Any]:
     sql, params = self.as_mysql(compiler, connection)
     *others, path = params
@@ -90,7 +92,7 @@ def key_transform_as_tidb(
 
 
 def has_key_as_tidb(
-    self: HasKeyLookup, compiler: Any, connection: DatabaseWrapper
+    self: HasKeyLookup, compiler: SQLCompiler, connection: DatabaseWrapper
 ) -> tuple[str, Any]:
     sql, params = self.as_mysql(compiler, connection)
     # The parameters of the left-hand side are repeated for each key, before its path.
@@ -103,7 +105,7 @@ def has_key_as_tidb(
 
 
 def duration_as_tidb(
-    self: DurationExpression, compiler: Any, connection: DatabaseWrapper
+    self: DurationExpression, compiler: SQLCompiler, connection: DatabaseWrapper
 ) -> tuple[str, Any]:
     # TiDB adds an INTERVAL but does not multiply one, so a duration is a number of
     # microseconds here. https://docs.pingcap.com/tidb/stable/date-and-time-functions
@@ -122,7 +124,7 @@ def duration_as_tidb(
 
 
 def extreme_as_tidb(
-    self: Greatest | Least, compiler: Any, connection: DatabaseWrapper
+    self: Greatest | Least, compiler: SQLCompiler, connection: DatabaseWrapper
 ) -> tuple[str, Any]:
     # COALESCE() of a time and a parameter is a text, which makes GREATEST() compare
     # texts.
@@ -138,7 +140,7 @@ def extreme_as_tidb(
 
 
 def any_value_as_tidb(
-    self: Any, compiler: Any, connection: DatabaseWrapper
+    self: Any, compiler: SQLCompiler, connection: DatabaseWrapper
 ) -> tuple[str, Any]:
     # ANY_VALUE() inside a larger expression is refused with error 1055:
     # https://github.com/pingcap/tidb/issues/65334
@@ -146,7 +148,7 @@ def any_value_as_tidb(
 
 
 def database_default_as_tidb(
-    self: Any, compiler: Any, connection: DatabaseWrapper
+    self: Any, compiler: SQLCompiler, connection: DatabaseWrapper
 ) -> tuple[str, Any]:
     if is_dropped(self.output_field, connection):
         return compiler.compile(self.expression)
@@ -154,7 +156,7 @@ def database_default_as_tidb(
 
 
 def window_as_tidb(
-    self: Window, compiler: Any, connection: DatabaseWrapper
+    self: Window, compiler: SQLCompiler, connection: DatabaseWrapper
 ) -> tuple[str, Any]:
     # A subquery alone, as an argument, is error 1105; on TiDB 7.5 and before, where
     # it can end the server, in PARTITION BY and ORDER BY too. Within another

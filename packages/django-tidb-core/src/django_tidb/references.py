@@ -67,7 +67,7 @@ class ForwardReferences:
             self._awaited.add(name)
         return bool(missing)
 
-    def _check(self, field: Any) -> None:
+    def _check(self, field: Field) -> None:
         # When the other table is created, the server would report the fault
         # for that one: errors 3780 and 1822.
         target = field.target_field

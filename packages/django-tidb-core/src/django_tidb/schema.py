@@ -200,7 +200,7 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
             sql, params = compiled_default(field, self.connection)
         return interpolated(sql, params, self.quote_value), []
 
-    def _column_generated_sql(self, field: Any) -> tuple[str, tuple[()]]:
+    def _column_generated_sql(self, field: Field) -> tuple[str, tuple[()]]:
         sql, params = field.generated_sql(self.connection)
         expression = interpolated(sql, params, self.quote_value)
         kind = "STORED" if field.db_persist else "VIRTUAL"

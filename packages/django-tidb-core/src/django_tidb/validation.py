@@ -12,7 +12,7 @@ from django.db.backends.mysql.validation import (
 from django.db.models import CharField, Field, Model
 
 from .checks import check_driver, check_old_distribution, check_search_backends
-from .defaults import default_sql
+from .defaults import check_default
 from .known_issues import KNOWN_ISSUES, concerned
 from .model_fields import has_db_default
 from .names import TableName
@@ -67,7 +67,8 @@ class DatabaseValidation(MySQLDatabaseValidation):
         ):
             return
         try:
-            default_sql(field, self.connection)
+            # Since Django 6.1 these checks also run in commands that need no database.
+            check_default(field, self.connection)
         except NotSupportedError as error:
             if self.connection.tidb_options.get("drop_unsupported_db_defaults"):
                 yield Warning(

@@ -10,7 +10,11 @@ from django.apps import apps
 from django.core import checks, exceptions
 from django.db import IntegrityError, connections, models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models.sql.compiler import SQLInsertCompiler, SQLUpdateCompiler
+from django.db.models.sql.compiler import (
+    SQLCompiler,
+    SQLInsertCompiler,
+    SQLUpdateCompiler,
+)
 
 from django_tidb import is_tidb
 
@@ -27,8 +31,6 @@ from .codec import (
 from .forms import EMPTY_VALUES, VectorFormField
 
 __all__ = ["VectorField"]
-
-MINIMUM_VERSION = (8, 4)
 
 # The lookups that TiDB supports for vectors. Django's other lookups are for
 # text.
@@ -110,7 +112,7 @@ class VectorField(models.Field):
         return str(self) if hasattr(self, "model") else "Vector"
 
     def get_placeholder(
-        self, value: Any, compiler: Any, connection: BaseDatabaseWrapper
+        self, value: Any, compiler: SQLCompiler, connection: BaseDatabaseWrapper
     ) -> str:
         if (
             value is None
@@ -128,7 +130,7 @@ class VectorField(models.Field):
         return "VEC_FROM_TEXT(%s)"
 
     def get_placeholder_sql(
-        self, value: Any, compiler: Any, connection: BaseDatabaseWrapper
+        self, value: Any, compiler: SQLCompiler, connection: BaseDatabaseWrapper
     ) -> tuple[str, tuple[Any, ...]]:
         # Django 6.1 has renamed get_placeholder() to this.
         if hasattr(value, "as_sql"):
@@ -252,26 +254,16 @@ class VectorField(models.Field):
         for alias in databases:
             if not router.allow_migrate_model(alias, self.model):
                 continue
-            connection = connections[alias]
-            hint = (
-                "Keep the model away from that database with allow_migrate() of a "
-                "database router."
-            )
-            if not is_tidb(connection):
+            if not is_tidb(connections[alias]):
                 yield checks.Error(
                     f"The database {alias!r} is not a TiDB; only TiDB has vector "
                     "columns.",
-                    hint=hint,
+                    hint=(
+                        "Keep the model away from that database with allow_migrate() "
+                        "of a database router."
+                    ),
                     obj=self,
                     id="tidb_vector.E002",
-                )
-            elif connection.tidb_version < MINIMUM_VERSION:
-                yield checks.Error(
-                    f"The database {alias!r} is TiDB {connection.tidb_version}; "
-                    "vector columns need TiDB 8.4 or later.",
-                    hint=hint,
-                    obj=self,
-                    id="tidb_vector.E003",
                 )
 
     def _check_app(self) -> list[checks.CheckMessage]:

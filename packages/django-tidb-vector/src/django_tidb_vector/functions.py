@@ -24,6 +24,7 @@ from .fields import VectorField
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.models.sql.compiler import SQLCompiler
 
 __all__ = [
     "CosineDistance",
@@ -70,7 +71,7 @@ class _Argument(VectorValue):
     """A vector as an argument of a function that converts text to a vector itself."""
 
     def as_sql(
-        self, compiler: Any, connection: BaseDatabaseWrapper
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper
     ) -> tuple[str, list[Any]]:
         return "%s", [self.value]
 

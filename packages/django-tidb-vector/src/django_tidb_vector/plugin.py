@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django_tidb.plugins import Plugin
 
 if TYPE_CHECKING:
+    from django.core.checks import CheckMessage
     from django.db.models import Field, Model
 
     from django_tidb.base import DatabaseWrapper
@@ -111,6 +112,27 @@ class VectorPlugin(Plugin):
                 "and remove this one."
             )
         return False
+
+    def check_database(self, connection: DatabaseWrapper) -> Iterable[CheckMessage]:
+        """Yield an error for each vector column if the server has no vectors."""
+        from django.core.checks import Error
+
+        if connection.tidb_version >= (8, 4):
+            return
+        for model in connection.validation.models():
+            for field in model._meta.local_fields:
+                if _vector_type(field, connection):
+                    yield Error(
+                        f"The database {connection.alias!r} is TiDB "
+                        f"{connection.tidb_version}; vector columns need TiDB 8.4 or "
+                        "later.",
+                        hint=(
+                            "Keep the model away from that database with "
+                            "allow_migrate() of a database router."
+                        ),
+                        obj=field,
+                        id="tidb_vector.E003",
+                    )
 
     def known_issues(self) -> Iterable[KnownIssue]:
         from .known_issues import KNOWN_ISSUES
