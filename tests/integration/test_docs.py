@@ -72,7 +72,7 @@ class Guide:
                 self.append("mysite/settings.py", code)
             else:
                 name, _, place = target[2:].partition(", ")
-                assert re.fullmatch(r"shop/\w+(/\w+)?\.py", name), target
+                assert re.fullmatch(r"(shop|mysite)/\w+(/\w+)?\.py", name), target
                 {"": self.project.write, "at the end": self.append}[place](name, code)
         return output
 
@@ -365,3 +365,43 @@ def test_connections(project, tidb_server):
         """
     )
     assert "127.0.0.1" in output or "localhost" in output
+
+
+PAY = """
+import uuid
+from unittest import mock
+
+from django.test import RequestFactory
+from django_tidb.errors import CommitOutcomeUnknown
+from shop import views
+from shop.models import Account, Transfer
+
+ann, bob = Account.objects.get(name="ann"), Account.objects.get(name="bob")
+order = {"key": str(uuid.uuid4()), "source": "ann", "target": "bob", "amount": "1"}
+made = views.transfer
+
+
+def cut_after_commit(*args):
+    # The COMMIT was executed, and its answer has not arrived.
+    calls.append(made(*args))
+    if len(calls) == 1:
+        raise CommitOutcomeUnknown(2013, "Lost connection")
+    return calls[-1]
+
+
+calls = []
+with mock.patch.object(views, "transfer", cut_after_commit):
+    response = views.pay(RequestFactory().post("/", order))
+assert response.content == b"paid"
+assert calls == [True, False]
+assert Transfer.objects.filter(key=order["key"]).count() == 1
+assert Account.objects.get(name="bob").balance == bob.balance + 1
+"""
+
+
+def test_transactions(project, tidb):
+    guide = Guide("topics/transactions.md", project)
+    guide.append("mysite/settings.py", "INSTALLED_APPS += ['django_tidb']\n")
+    guide.follow(until="committed by CREATE TABLE")
+    project.shell(PAY)
+    guide.follow()
