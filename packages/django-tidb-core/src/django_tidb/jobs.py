@@ -29,9 +29,9 @@ UNFINISHED = (
     *("none", "queueing", "running", "done", "pausing", "paused"),
     *("cancelling", "rollingback"),
 )
-# The text after the type of a row about a part of a job: one ALTER TABLE with several
-# clauses is one job with several parts.
-_PART = " /* subjob */"
+# What follows the type in a row about a part of a job: one ALTER TABLE with several
+# clauses is one job with several parts. Older servers add how an index is filled.
+_PART = "/* subjob */"
 # Error 1227: a privilege is missing.
 _ACCESS_DENIED = 1227
 
@@ -153,12 +153,17 @@ def _with_parts(rows: Iterable[Job]) -> list[Job]:
     jobs: dict[int, Job] = {}
     parts: dict[int, int] = {}
     for row in rows:
-        if row.type.endswith(_PART):
+        if _PART in row.type:
             parts[row.id] = parts.get(row.id, 0) + row.rows
         else:
             jobs[row.id] = row
     return [
-        replace(job, rows=max(job.rows, parts.get(job.id, 0))) for job in jobs.values()
+        replace(
+            job,
+            type=job.type.partition(" /*")[0],
+            rows=max(job.rows, parts.get(job.id, 0)),
+        )
+        for job in jobs.values()
     ]
 
 
