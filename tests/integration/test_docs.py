@@ -246,6 +246,7 @@ def test_ids(project, tidb):
 
 def test_migrations(project, tidb):
     guide = Guide("topics/migrations.md", project)
+    guide.append("mysite/settings.py", "INSTALLED_APPS += ['django_tidb']\n")
     guide.follow(until="db_collation")
     project.shell("from shop.models import Customer; Customer.objects.create(name='A')")
     guide.follow(until="rebuild_tables")

@@ -413,7 +413,8 @@ def running_cluster(
     `binaries` are those of find_binaries(), which is called without them.
     `timeout` is how many seconds each program may take to answer. For
     `durable` see Cluster. `config` is the text of a TiDB configuration file
-    (TOML) for the servers, without [tikv-client]. Raises LauncherError, GoMissing among others.
+    (TOML) for the servers, without [tikv-client]. Raises LauncherError, of which
+    GoMissing is a subclass.
     """
     if servers < 1:
         raise ValueError(f"servers is {servers!r}; a cluster has at least one.")

@@ -11,14 +11,19 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from django.db.migrations import Migration, operations, state
+from django.db.migrations.executor import MigrationExecutor
 from django.db.models import options
 from django.db.models.signals import pre_migrate
 
+from . import migrating
+
 if TYPE_CHECKING:
+    from django.core.management.base import BaseCommand
+    from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.backends.base.schema import BaseDatabaseSchemaEditor
     from django.db.migrations.state import ProjectState
 
@@ -26,6 +31,13 @@ if TYPE_CHECKING:
     from .gathering import Gathering
 
 __all__ = ["add_meta_options", "install"]
+
+
+def _is_tidb(connection: BaseDatabaseWrapper) -> bool:
+    # As django_tidb.is_tidb(), whose module an installed django-tidb, which tidb.W001
+    # reports, may have replaced.
+    return getattr(connection, "tidb", False)
+
 
 # -- Options of class Meta that plugins define
 # -- https://code.djangoproject.com/ticket/5793
@@ -59,6 +71,9 @@ GATHERING_OPERATIONS = frozenset(
 def install() -> None:
     """Replace the functions. Further calls in the same process have no effect."""
     _replace(Migration, "apply", _applying)
+    _replace(MigrationExecutor, "migrate", _migrating)
+    _replace(MigrationExecutor, "apply_migration", _in_migration)
+    _replace(MigrationExecutor, "unapply_migration", _in_migration)
     # Importing the migrate command takes 50 ms, so this function is replaced when the
     # command sends its first signal.
     pre_migrate.connect(_replace_sync_apps, dispatch_uid=f"{__name__}.sync_apps")
@@ -92,27 +107,74 @@ def _applying(apply: Callable[..., Any]) -> Callable[..., Any]:
         schema_editor: BaseDatabaseSchemaEditor,
         collect_sql: bool = False,
     ) -> Any:
-        # django-tidb may have replaced this name: see the check tidb.W001.
-        from . import is_tidb
-
-        if is_tidb(schema_editor.connection):
+        if _is_tidb(schema_editor.connection):
             with schema_editor.gathering() as gathering:
                 announced = copy.copy(migration)
-                announced.operations = _announced(migration, gathering)
+                run = migrating.current(schema_editor.connection)
+                announced.operations = _announced(migration, gathering, run)
                 return apply(announced, project_state, schema_editor, collect_sql)
         return apply(migration, project_state, schema_editor, collect_sql)
 
     return apply_gathering
 
 
-def _announced(migration: Migration, gathering: Gathering) -> Iterator[Any]:
+def _announced(
+    migration: Migration, gathering: Gathering, run: migrating.MigrateRun | None
+) -> Iterator[Any]:
     """Yield each operation after the gathering has been told that it begins."""
     for operation in migration.operations:
         may_gather = type(operation) in GATHERING_OPERATIONS
+        if not may_gather and run:
+            run.has_run_code = True
         gathering.begin_operation(
             f"{operation.describe()} ({migration})" if may_gather else None
         )
         yield operation
+
+
+# -- migrate: its DDL statements get a tag and a counter
+
+
+def _run(
+    connection: DatabaseWrapper, command: BaseCommand
+) -> AbstractContextManager[migrating.MigrateRun | None]:
+    # A test database is filled by nobody else, and its tests print their own output.
+    if connection.creation.creating:
+        return nullcontext()
+    return migrating.running(connection, command)
+
+
+def _migrating(migrate: Callable[..., Any]) -> Callable[..., Any]:
+    def migrate_watched(
+        executor: MigrationExecutor, targets: Any, plan: Any = None, **kwargs: Any
+    ) -> Any:
+        from django.core.management.base import BaseCommand
+
+        # The callback is a method of the command; other callers have none.
+        command = getattr(executor.progress_callback, "__self__", None)
+        if not (_is_tidb(executor.connection) and isinstance(command, BaseCommand)):
+            return migrate(executor, targets, plan, **kwargs)
+        with _run(executor.connection, command) as run:
+            if run and plan and not kwargs.get("fake"):
+                run.wait_for_earlier({migration.app_label for migration, _ in plan})
+            return migrate(executor, targets, plan, **kwargs)
+
+    return migrate_watched
+
+
+def _in_migration(apply: Callable[..., Any]) -> Callable[..., Any]:
+    def apply_in_run(
+        executor: MigrationExecutor,
+        state: Any,
+        migration: Migration,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        run = migrating.current(executor.connection)
+        with run.applying(migration) if run else nullcontext():
+            return apply(executor, state, migration, *args, **kwargs)
+
+    return apply_in_run
 
 
 # -- migrate --run-syncdb: its tables may be gathered
@@ -123,11 +185,10 @@ def _syncing(sync_apps: Callable[..., Any]) -> Callable[..., Any]:
     def sync_apps_gathering(
         command: Any, connection: DatabaseWrapper, app_labels: Iterable[str]
     ) -> Any:
-        from . import is_tidb
-
-        gathers = is_tidb(connection)
-        used = _GatheringConnection(connection) if gathers else connection
-        return sync_apps(command, used, app_labels)
+        if not _is_tidb(connection):
+            return sync_apps(command, connection, app_labels)
+        with _run(connection, command):
+            return sync_apps(command, _GatheringConnection(connection), app_labels)
 
     return sync_apps_gathering
 

@@ -1,6 +1,7 @@
 """
-The cursor, which notes the effect of each statement, see kinds.py, and explains
-or leaves out full-text search, see fulltext.py.
+The cursor, which notes the effect of each statement, see kinds.py, explains or leaves
+out full-text search, see fulltext.py, and adds a tag to the DDL of ``migrate``, see
+migrating.py.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .fulltext import (
     without_fulltext,
 )
 from .kinds import NOTHING, Effect, effect_of
+from .migrating import current
 
 # The imports below load the driver as MySQLdb, so it must be chosen first.
 ensure_driver()
@@ -36,7 +38,7 @@ __all__ = ["CursorWrapper"]
 
 # The first characters that a DDL statement, or a comment or space before it,
 # can have.
-_BEGINNINGS = frozenset("ACDacd/-# \t\r\n")
+_BEGINNINGS = frozenset("ACDRTacdrt/-# \t\r\n")
 
 _LEFT_OUT = "Left out, as OPTIONS['skip_fulltext_indexes'] is True"
 
@@ -138,7 +140,7 @@ class CursorWrapper(MySQLCursorWrapper):
             if not query:
                 return 0
         try:
-            result = super().execute(query, args)
+            result = self._send_ddl(query, args)
         except Database.DatabaseError as error:
             if skip and self._drops_nothing(error, query, args):
                 return 0
@@ -155,6 +157,16 @@ class CursorWrapper(MySQLCursorWrapper):
             )
         return result
 
+    def _send_ddl(self, query: str, args: Any) -> Any:
+        """Send a DDL statement; one of ``migrate`` gets its tag and a counter."""
+        run = current(self.database)
+        if run is None:
+            return super().execute(query, args)
+        if args is not None:
+            query = self.cursor.mogrify(query, args)
+        with run.sending(query) as sent:
+            return super().execute(sent, None)
+
     def _drops_nothing(self, error: Exception, query: str, args: Any) -> bool:
         """
         Return whether the statement failed only because indexes to drop or
@@ -166,7 +178,7 @@ class CursorWrapper(MySQLCursorWrapper):
             without = drop_if_exists(query, escapes)
             if without is None:
                 return False
-            super().execute(without, args)
+            self._send_ddl(without, args)
             missing = self._server_warnings(query, ErrorNumber.NO_INDEX_TO_DROP)
         elif error.args[:1] == (ErrorNumber.NO_SUCH_INDEX,) and renames_index(
             query, escapes

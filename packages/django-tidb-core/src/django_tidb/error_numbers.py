@@ -45,6 +45,8 @@ class ErrorNumber(IntEnum):
     NO_SUCH_TABLE = 1146
     NO_SUCH_INDEX = 1176
     FULLTEXT_NOT_SUPPORTED = 1214
+    #: A privilege is missing.
+    ACCESS_DENIED = 1227
     #: A function, a procedure or a savepoint that does not exist.
     DOES_NOT_EXIST = 1305
     ROUTINE_ACCESS_DENIED = 1370

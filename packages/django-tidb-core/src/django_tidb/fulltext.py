@@ -24,9 +24,10 @@ __all__ = [
     "without_fulltext",
 ]
 
-#: Matches the beginning of statements that can contain a FULLTEXT index.
+#: Matches the beginning of DDL statements; only the first three kinds can contain a
+#: FULLTEXT index.
 DDL = re.compile(
-    r"(?:\s|/\*.*?\*/|(?:--\s|#)[^\n]*\n)*(?:ALTER|CREATE|DROP)\b",
+    r"(?:\s|/\*.*?\*/|(?:--\s|#)[^\n]*\n)*(?:ALTER|CREATE|DROP|RENAME|TRUNCATE)\b",
     re.DOTALL | re.IGNORECASE,
 )
 

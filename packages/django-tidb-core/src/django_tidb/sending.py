@@ -20,8 +20,9 @@ from django.db.backends.mysql.schema import (
 )
 from django.db.models import Model
 
+from . import migrating
 from .alteration import Alteration
-from .changes import Change
+from .changes import AddKey, Change
 from .definition import TableDefinition
 from .error_numbers import ErrorNumber
 from .fulltext import without_fulltext
@@ -41,6 +42,13 @@ __all__ = ["SendingSchemaEditor"]
 logger = logging.getLogger("django.db.backends.schema")
 
 _NAME = r"`(?:[^`]|``)+`"
+_TABLE = rf"((?:{_NAME}\.)?{_NAME})"
+# Statements about whole tables, and whether each table exists after them.
+_WHOLE_TABLES = {
+    re.compile(rf"CREATE TABLE {_TABLE} \("): [True],
+    re.compile(rf"DROP TABLE {_TABLE}(?: CASCADE)?$"): [False],
+    re.compile(rf"RENAME TABLE {_TABLE} TO {_TABLE}$"): [False, True],
+}
 _MODIFY = re.compile(rf"ALTER TABLE (?:{_NAME}\.)?{_NAME} MODIFY ")
 
 # The errors of an ALTER TABLE that the server has not implemented: in general,
@@ -52,6 +60,10 @@ _REFUSED = (
     ErrorNumber.GENERATED_COLUMN_NOT_SUPPORTED,
     ErrorNumber.GENERATED_COLUMN_DEPENDS,
 )
+
+
+# The errors for an index, a foreign key or a CHECK whose name the table has.
+_EXISTS = (1061, 1826, 3822)
 
 
 class _Quoted(bytes):
@@ -219,7 +231,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         if self.collect_sql:
             statement.position = len(self.collected_sql)
         if self._may_gather():
-            super().execute(statement.sql, None)
+            self._execute_once(statement.sql, None)
             return
         # Django would refuse DDL in a transaction. But this one has begun after
         # the statement was gathered, and nothing has been sent in it yet.
@@ -345,9 +357,60 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
             and alteration.is_done(read_definition(self.connection, alteration.table))
         )
 
-    def _execute_or_rebuild(self, sql: Any, params: Any) -> None:
+    def _execute_once(self, sql: Any, params: Any) -> None:
+        """
+        Send a statement, unless a job that has outlived its client has done it: that
+        of an earlier ``migrate``, or that of this one after an error.
+        """
+        run = None if self.collect_sql else migrating.current(self.connection)
+        if run is None:
+            super().execute(sql, params)
+            return
+        text = self._text(str(sql), params)
+        if run.has_waited_for(text) and self._is_done(text, certain=True):
+            return
         try:
             super().execute(sql, params)
+        except DatabaseError as error:
+            exists = error.args[0] in _EXISTS
+            had_job = False if exists else run.wait_after(error, text)
+            if had_job is None or not self._is_done(text, certain=had_job):
+                raise
+            run.tell(f"{error}: the table is as after this statement. Going on.")
+
+    def _is_done(self, sql: str, *, certain: bool) -> bool:
+        """
+        Return whether the definitions of tables are as after this statement; False if
+        that cannot be told. If it is not `certain` that the statement was executed
+        now, there must be no doubt that the definitions are the same in full.
+        """
+        for pattern, wanted in _WHOLE_TABLES.items():
+            if match := pattern.match(sql):
+                names = [TableName.of(name).sql for name in match.groups()]
+                existing = self.connection.introspection.existing(names)
+                is_so = [name.lower() in existing for name in names] == wanted
+                return is_so and (certain or wanted != [True])
+        alteration = self._alteration(sql, None)
+        if alteration is None:
+            return False
+        definition = read_definition(self.connection, alteration.table)
+        if not alteration.is_done(definition):
+            return False
+        if certain or all(
+            isinstance(change, AddKey)
+            and definition.key(change.key.kind, change.key.name) == change.key
+            for change in alteration.changes
+        ):
+            return True
+        return any(
+            undo.before is not None and not alteration.is_done(undo.before)
+            for undo in self._undos
+            if undo.table == alteration.table
+        )
+
+    def _execute_or_rebuild(self, sql: Any, params: Any) -> None:
+        try:
+            self._execute_once(sql, params)
         except DatabaseError as error:
             if error.args[0] not in _REFUSED:
                 raise
@@ -367,12 +430,14 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
 
     def _alteration(self, sql: str, params: Any) -> Alteration | None:
         """Return the changes that a statement makes; None if they are unknown."""
-        if params is not None:
-            sql %= tuple(map(self.quote_value, params))
         try:
-            return Alteration.parse(sql)
+            return Alteration.parse(self._text(sql, params))
         except ValueError:
             return None
+
+    def _text(self, sql: str, params: Any) -> str:
+        """Return a statement with its parameters in it."""
+        return sql if params is None else sql % tuple(map(self.quote_value, params))
 
     def rebuild_table(
         self, model: type[Model], changes: Sequence[Change], reason: str

@@ -3,18 +3,27 @@ from __future__ import annotations
 import json
 import platform
 import textwrap
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from importlib.metadata import entry_points, version
 from typing import Any
 
 import django
 from django.core.management.base import BaseCommand, CommandError
-from django.db import Error, connections
+from django.db import DEFAULT_DB_ALIAS, Error, OperationalError, connections
 
-from django_tidb import is_tidb
+from django_tidb import is_tidb, jobs, migrating
 from django_tidb.driver import ensure_driver
 from django_tidb.known_issues import affecting, concerned
 from django_tidb.plugins import GROUP, get_plugins
+
+
+def _check_is_tidb(alias: str) -> None:
+    if not is_tidb(connections[alias]):
+        raise CommandError(
+            f"The ENGINE of database {alias!r} is "
+            f"{connections[alias].settings_dict['ENGINE']!r}, not 'django_tidb'."
+        )
 
 
 class Command(BaseCommand):
@@ -36,8 +45,28 @@ class Command(BaseCommand):
             "--json", action="store_true", help="Print one JSON object."
         )
         subparsers = parser.add_subparsers(title="sub-commands", metavar="COMMAND")
+        self._add_jobs(subparsers)
         for plugin in get_plugins():
             plugin.add_subcommands(subparsers)
+
+    def _add_jobs(self, subparsers: Any) -> None:
+        parser = subparsers.add_parser(
+            "jobs",
+            help="Show or cancel the DDL jobs of a database, which change its tables.",
+        )
+        parser.add_argument(
+            "--database",
+            choices=tuple(connections),
+            default=DEFAULT_DB_ALIAS,
+            help="The alias of the database. Default: %(default)r.",
+        )
+        parser.add_argument(
+            "--cancel",
+            type=_job_id,
+            metavar="ID",
+            help="Cancel a running or queued job; the server undoes its changes.",
+        )
+        parser.set_defaults(subcommand=jobs_of_database)
 
     def handle(
         self,
@@ -52,12 +81,7 @@ class Command(BaseCommand):
             alias for alias in connections if is_tidb(connections[alias])
         ]
         for alias in aliases:
-            if not is_tidb(connections[alias]):
-                raise CommandError(
-                    f"The ENGINE of database {alias!r} is "
-                    f"{connections[alias].settings_dict['ENGINE']!r}, not "
-                    "'django_tidb'."
-                )
+            _check_is_tidb(alias)
         if not aliases:
             raise CommandError("No database has the ENGINE 'django_tidb'.")
         report = {
@@ -193,3 +217,92 @@ class Command(BaseCommand):
                     break_on_hyphens=False,
                 )
             )
+
+
+# -- manage.py tidb jobs
+
+# Error 8121: a privilege for an administrative statement is missing.
+_NOT_ALLOWED = 8121
+#: The number of finished jobs that are shown.
+RECENT = 10
+
+
+def _job_id(text: str) -> int:
+    """Return the id of a job; ids are positive."""
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise ArgumentTypeError(
+            f"{text!r} is not the id of a DDL job, which is a positive integer."
+        )
+    return int(text)
+
+
+def jobs_of_database(
+    command: Command, *, database: str, cancel: int | None, **options: Any
+) -> None:
+    """Show the DDL jobs of a database, or cancel one of them."""
+    _check_is_tidb(database)
+    try:
+        if cancel is None:
+            _show_jobs(command, database)
+        else:
+            _cancel_job(command, database, cancel)
+    except Error as error:
+        raise CommandError(f"Database {database!r}: {error}") from error
+
+
+def _show_jobs(command: Command, alias: str) -> None:
+    connection = connections[alias]
+    unfinished = jobs.unfinished(connection)
+    command.stdout.write(
+        command.style.MIGRATE_HEADING(f"{alias}: {len(unfinished)} running or queued")
+    )
+    sees_all = True
+    for job in unfinished:
+        _show_job(command, job)
+        blockers, sees_all = jobs.blockers(connection, job)
+        for blocker in blockers:
+            command.stdout.write(f"      may wait for {blocker}")
+    if not sees_all:
+        command.stdout.write(
+            "  Not shown, as they need GRANT PROCESS ON *.*: transactions of other "
+            "users for which jobs may wait, and the statements of all transactions."
+        )
+    if finished := jobs.recent(connection, RECENT):
+        command.stdout.write(command.style.MIGRATE_HEADING("Finished last"))
+        for job in finished:
+            _show_job(command, job)
+
+
+def _show_job(command: Command, job: jobs.Job) -> None:
+    command.stdout.write(f"  {job}")
+    migration = migrating.migration_of(job)
+    about = f"migrate {migration}".rstrip() + ": " if migration is not None else ""
+    sql = " ".join(migrating.without_tag(job.query).split())
+    command.stdout.write(f"      {about}{textwrap.shorten(sql, 200)}")
+
+
+def _cancel_job(command: Command, alias: str, job_id: int) -> None:
+    connection = connections[alias]
+    job = jobs.find(connection, job_id)
+    if job is None or job.is_finished:
+        ids = ", ".join(str(j.id) for j in jobs.unfinished(connection)) or "none"
+        raise CommandError(
+            f"{job or f'DDL job {job_id}, which database {alias!r} does not have'}. "
+            f"Only a job that is running or queued can be cancelled: {ids}."
+        )
+    try:
+        reason = jobs.cancel(connection, job_id)
+    except OperationalError as error:
+        if error.args[0] != _NOT_ALLOWED:
+            raise
+        raise CommandError(
+            f"{job}: cancelling it needs GRANT SUPER ON *.* for the user of database "
+            f"{alias!r}."
+        ) from error
+    if reason is not None:
+        raise CommandError(f"{job}: the server does not cancel it: {reason}")
+    _show_job(command, job)
+    command.stdout.write(
+        "Cancelled: the server undoes its changes, and the client that has sent the "
+        "statement gets error 8214."
+    )

@@ -1,0 +1,272 @@
+"""
+The tag that ``migrate`` adds to its DDL statements, and the counter that it shows
+while one of them takes long.
+
+TiDB executes a DDL statement as a job that outlives the client; see jobs.py. The tag,
+a comment in front of the statement, tells which migration a job belongs to. So a
+``migrate`` that finds a job of an earlier one waits for it, and one that loses its
+connection during a statement waits for the statement's job.
+
+compat.py wraps Django's functions that apply migrations, and says here for which
+connection and command they run. For all other callers of a schema editor,
+:func:`current` is None, and nothing in this module has an effect.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from django.db import DatabaseError, Error
+
+from . import jobs
+from .error_numbers import ErrorNumber
+
+if TYPE_CHECKING:
+    from django.core.management.base import BaseCommand, OutputWrapper
+
+    from .base import DatabaseWrapper
+    from .jobs import Job
+
+__all__ = [
+    "MigrateRun",
+    "current",
+    "migration_of",
+    "running",
+    "without_tag",
+]
+
+logger = logging.getLogger("django.db.backends.schema")
+
+#: The counter is shown for statements that take longer than this, in seconds.
+DELAY = 5.0
+#: Seconds between two questions about a job.
+INTERVAL = 1.0
+#: Seconds between two lines, at first and at most, if the output is no terminal.
+LINES_INTERVALS = (10.0, 60.0)
+
+_TAG = re.compile(r"/\* django-tidb migrate(?: ([\w.-]+))? \*/ ", re.ASCII)
+# Nothing that could end the comment, or that a driver would take for a format.
+_UNSAFE = re.compile(r"[^\w.-]", re.ASCII)
+
+#: Errors after which the server still executes the statement: it was interrupted, or
+#: the connection was lost.
+_LOST = (ErrorNumber.SERVER_GONE, ErrorNumber.SERVER_LOST)
+_OUTLIVED = (ErrorNumber.QUERY_INTERRUPTED, *_LOST)
+
+_current: ContextVar[MigrateRun | None] = ContextVar("current", default=None)
+
+
+def without_tag(sql: str) -> str:
+    """Return a statement without the tag with which it was sent."""
+    return _TAG.sub("", sql, count=1)
+
+
+def migration_of(job: Job) -> str | None:
+    """
+    Return the migration that a job belongs to, as ``app.name``; "" for a statement of
+    ``migrate`` outside of migrations, and None if no ``migrate`` sent it.
+    """
+    match = _TAG.match(job.query)
+    return None if match is None else match[1] or ""
+
+
+def current(connection: DatabaseWrapper) -> MigrateRun | None:
+    """Return the ``migrate`` that runs in this thread on `connection`, or None."""
+    run = _current.get()
+    return run if run is not None and run.connection is connection else None
+
+
+@contextmanager
+def running(connection: DatabaseWrapper, command: BaseCommand) -> Iterator[MigrateRun]:
+    """Let the statements of this block be those of ``migrate``."""
+    token = _current.set(run := MigrateRun(connection, command))
+    try:
+        yield run
+    finally:
+        _current.reset(token)
+
+
+class MigrateRun:
+    """One run of ``migrate`` on one database."""
+
+    def __init__(self, connection: DatabaseWrapper, command: BaseCommand) -> None:
+        self.connection = connection
+        self._command = command
+        self._is_quiet = not getattr(command, "verbosity", 1)
+        #: Whether code or SQL of the project has been executed. It may have changed the
+        #: session, so that another session cannot replace it.
+        self.has_run_code = False
+        self._tag = "/* django-tidb migrate */ "
+        # Statements whose jobs of an earlier run this one has waited for.
+        self._earlier: set[str] = set()
+
+    @contextmanager
+    def applying(self, migration: Any) -> Iterator[None]:
+        """Name this migration in the tags of the statements of this block."""
+        outer = self._tag
+        self._tag = f"/* django-tidb migrate {_UNSAFE.sub('_', str(migration))} */ "
+        try:
+            yield
+        finally:
+            self._tag = outer
+
+    # -- Jobs of an earlier run
+
+    def wait_for_earlier(self, app_labels: set[str]) -> None:
+        """
+        Wait for jobs that an earlier ``migrate`` has left running or queued for
+        migrations of these apps. This asks the server once if there are none.
+        """
+        earlier = [
+            job
+            for job in jobs.unfinished(self.connection)
+            if (migration_of(job) or "").partition(".")[0] in app_labels
+        ]
+        if not earlier:
+            return
+        if not self._is_quiet:
+            self._command.stdout.write(
+                "Waiting for DDL jobs of an earlier migrate, whose statements TiDB "
+                "still executes:"
+            )
+        self._wait_for(earlier)
+        self._earlier = {without_tag(job.query) for job in earlier}
+
+    def has_waited_for(self, sql: str) -> bool:
+        """
+        Return whether :meth:`wait_for_earlier` has waited for a job of this statement.
+        It answers this once: the same statement may be needed again later.
+        """
+        if sql not in self._earlier:
+            return False
+        self._earlier.remove(sql)
+        return True
+
+    def _wait_for(self, waited: list[Job]) -> None:
+        ids = {job.id for job in waited}
+        with closing(_Counter(self._command.stdout)) as counter:
+            while left := [job for job in waited if job.id in ids]:
+                if not self._is_quiet:
+                    counter.show("; ".join(map(str, left)))
+                time.sleep(INTERVAL)
+                waited = jobs.unfinished(self.connection)
+
+    # -- Statements
+
+    @contextmanager
+    def sending(self, sql: str) -> Iterator[str]:
+        """
+        Send a DDL statement in this block: the text with its tag that is given. After
+        :data:`DELAY`, a counter is shown until the end of the block.
+        """
+        if self._is_quiet:
+            yield self._tag + sql
+            return
+        ended = threading.Event()
+        with ThreadPoolExecutor(1, "django-tidb-migrate") as pool:
+            pool.submit(self._watch, self._tag, sql, ended)
+            try:
+                yield self._tag + sql
+            finally:
+                ended.set()
+
+    def _watch(self, tag: str, sql: str, ended: threading.Event) -> None:
+        if ended.wait(DELAY):
+            return
+        try:
+            with (
+                closing(self.connection.copy()) as other,
+                closing(_Counter(self._command.stdout, "\n")) as counter,
+            ):
+                while not ended.is_set():
+                    began = time.monotonic()
+                    if job := _job_of(tag, sql, jobs.unfinished(other)):
+                        counter.show(str(job))
+                    # Older servers read all finished jobs as well.
+                    ended.wait(max(INTERVAL, 10 * (time.monotonic() - began)))
+        except Error:
+            # The statement itself must not fail because its counter does.
+            logger.warning("The progress of %s is not shown.", sql, exc_info=True)
+
+    def wait_after(self, error: DatabaseError, sql: str) -> bool | None:
+        """
+        Wait for the job of a statement, which may have outlived `error`. Return
+        whether there was a job, or None if this run cannot go on. If the connection
+        was lost, there is a new one afterwards.
+        """
+        if error.args[0] not in _OUTLIVED:
+            return None
+        if self.has_run_code or self.connection.in_atomic_block:
+            self.tell(
+                "The server may have executed the statement, or still execute it: see "
+                "'manage.py tidb jobs'."
+            )
+            return None
+        if error.args[0] in _LOST:
+            self.connection.close()
+        try:
+            job = _job_of(self._tag, sql, jobs.unfinished(self.connection))
+            if job is not None:
+                self.tell(f"{error}: TiDB still executes the statement.")
+                self._wait_for([job])
+        except Error as second:
+            self.tell(f"Its DDL job cannot be looked for: {second}")
+            return None
+        return job is not None
+
+    def tell(self, message: str) -> None:
+        """Write a message to the command's error output, whatever the verbosity."""
+        self._command.stderr.write(f"\n{message}")
+
+
+def _job_of(tag: str, sql: str, found: list[Job]) -> Job | None:
+    """Return the job of a statement among `found`, of which the newest is first."""
+    return next((job for job in found if job.query == tag + sql), None)
+
+
+class _Counter:
+    """
+    The display of a job's progress: on one line of a terminal that is written again
+    and again, or on a line of its own every now and then.
+    """
+
+    def __init__(self, out: OutputWrapper, before: str = "") -> None:
+        """`before` is written first: "\\n" ends the line of migrate's own text."""
+        self._out = out
+        self._in_place = out.isatty()
+        self._before = before
+        self._length = 0
+        self._interval, self._longest = LINES_INTERVALS
+        self._next = 0.0
+
+    def show(self, text: str) -> None:
+        now = time.monotonic()
+        if not self._in_place and now < self._next:
+            return
+        text = f"    {text}"
+        if self._in_place:
+            text = text[: shutil.get_terminal_size().columns - 1]
+            start = "\r" if self._length else self._before
+            self._out.write(start + text.ljust(self._length), ending="")
+            self._length = len(text)
+        else:
+            self._out.write(self._before + text)
+            self._before = ""
+            self._next = now + self._interval
+            self._interval = min(self._longest, 2 * self._interval)
+        self._out.flush()
+
+    def close(self) -> None:
+        """Leave the last line where it is, and begin a new one."""
+        if self._length:
+            self._out.write("")
+            self._length = 0

@@ -1,0 +1,275 @@
+"""
+DDL that outlives ``manage.py migrate``, and its counter, for a user who has rights on
+the project's database only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing, contextmanager
+
+import MySQLdb
+import pytest
+
+pytestmark = pytest.mark.thorough
+
+MODELS = """\
+from django.db import models
+
+class Book(models.Model):
+    title = models.CharField(max_length=50)
+    pages = models.IntegerField()
+"""
+INDEX = """
+    class Meta:
+        indexes = [models.Index(fields=["pages"], name="book_pages")]
+"""
+
+
+@pytest.fixture
+def user(project, tidb):
+    """The environment of a user who has rights on the project's database only."""
+    name = f"user_{os.getpid()}"
+    tidb.execute(f"DROP USER IF EXISTS {name}")
+    tidb.execute(f"CREATE USER {name} IDENTIFIED BY 'secret'")
+    tidb.execute(f"GRANT ALL ON {project.name}.* TO {name}")
+    yield {"TIDB_USER": name, "TIDB_PASSWORD": "secret"}
+    tidb.execute(f"DROP USER {name}")
+
+
+@pytest.fixture
+def app(project, user, tidb):
+    """A project with a table, and a migration that adds an index to it."""
+    tidb.execute("SHOW GLOBAL VARIABLES LIKE 'tidb_enable_metadata_lock'")
+    if not tidb.fetchall():
+        pytest.skip("TiDB before 6.3 has no metadata lock, for which DDL waits.")
+    project.write("app/__init__.py", "")
+    project.write("app/models.py", MODELS)
+    project.configure("django_tidb", "app")
+    project.manage("makemigrations", "app", **user)
+    project.manage("migrate", **user)
+    project.write("app/models.py", MODELS + INDEX)
+    project.manage("makemigrations", "app", "-n", "index", **user)
+    return project
+
+
+@pytest.fixture
+def holder(app, user):
+    """
+    A connection with a transaction that has used the table, for whose end DDL waits.
+    """
+    with closing(
+        MySQLdb.connect(
+            host=os.environ["TIDB_HOST"],
+            port=int(os.environ["TIDB_PORT"]),
+            user=user["TIDB_USER"],
+            password=user["TIDB_PASSWORD"],
+            database=app.name,
+        )
+    ) as connection:
+        connection.cursor().execute("SELECT * FROM app_book")
+        yield connection
+
+
+class Migrate:
+    """A ``manage.py migrate`` that runs while the test goes on."""
+
+    def __init__(self, app, user, *args):
+        self.output = ""
+        self.process = subprocess.Popen(
+            [sys.executable, "manage.py", "migrate", *args],
+            cwd=app.path,
+            env={**os.environ, **user, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def read_until(self, text):
+        while text not in self.output:
+            line = self.process.stdout.readline()
+            assert line, self.output
+            self.output += line
+
+    def end(self):
+        self.output += self.process.communicate(timeout=600)[0]
+        assert self.process.returncode == 0, self.output
+        return self.output
+
+
+@contextmanager
+def migrating(app, user, *args):
+    migrate = Migrate(app, user, *args)
+    try:
+        yield migrate
+    finally:
+        migrate.process.kill()
+        migrate.process.wait()
+        migrate.process.stdout.close()
+
+
+def wait_for_job(app, tidb):
+    """Wait until the index is being added; return the id and text of the job."""
+    while True:
+        tidb.execute(
+            "SELECT job_id, query FROM information_schema.ddl_jobs "
+            "WHERE db_name = %s AND job_type = 'add index' AND state = 'running'",
+            [app.name],
+        )
+        if found := tidb.fetchall():
+            (job,) = found
+            return job
+        time.sleep(0.1)
+
+
+def has_index(app, tidb):
+    tidb.execute(f"SHOW INDEX FROM {app.name}.app_book WHERE key_name = 'book_pages'")
+    return bool(tidb.fetchall())
+
+
+def test_counter(app, user, tidb, holder):
+    with migrating(app, user) as migrate:
+        number, query = wait_for_job(app, tidb)
+        assert query.startswith("/* django-tidb migrate app.0002_index */ CREATE INDEX")
+        about = f"DDL job {number}, add index on app_book: running"
+        migrate.read_until(about)
+        output = app.manage("tidb", "jobs", **user)
+        assert "default: 1 running or queued" in output
+        assert about in output
+        assert (
+            "migrate app.0002_index: CREATE INDEX `book_pages` ON `app_book`" in output
+        )
+        assert (
+            f"may wait for session {holder.thread_id()} of '{user['TIDB_USER']}' on "
+            in output
+        )
+        assert "GRANT PROCESS" in output
+        output = app.manage(
+            "tidb", "jobs", "--cancel", str(number), check=False, **user
+        )
+        assert "GRANT SUPER" in output
+        output = app.manage("tidb", "jobs")
+        assert "select * from `app_book`" in output
+        assert "GRANT" not in output
+        holder.rollback()
+        output = migrate.end()
+    assert re.search(r"Applying app\.0002_index\.\.\.\n    DDL job .*\n OK", output)
+    assert has_index(app, tidb)
+
+
+def test_killed(app, user, tidb, holder):
+    with migrating(app, user) as migrate:
+        wait_for_job(app, tidb)
+        migrate.process.send_signal(signal.SIGKILL)
+        migrate.process.wait()
+    with migrating(app, user) as migrate:
+        migrate.read_until("Waiting for DDL jobs of an earlier migrate")
+        migrate.read_until("    DDL job")
+        assert not has_index(app, tidb)
+        holder.rollback()
+        assert "Applying app.0002_index... OK" in migrate.end()
+    assert has_index(app, tidb)
+    # The job that has ended says nothing about the statements that come now.
+    app.manage("migrate", "app", "0001", **user)
+    assert not has_index(app, tidb)
+    output = app.manage("migrate", **user)
+    assert "Waiting" not in output
+    assert has_index(app, tidb)
+
+
+def test_killed_and_cancelled(app, user, tidb, holder):
+    with migrating(app, user) as migrate:
+        number, _ = wait_for_job(app, tidb)
+        migrate.process.send_signal(signal.SIGKILL)
+        migrate.process.wait()
+    with migrating(app, user) as migrate:
+        migrate.read_until("    DDL job")
+        output = app.manage("tidb", "jobs", "--cancel", str(number))
+        assert "Cancelled: " in output
+        holder.rollback()
+        assert "Applying app.0002_index... OK" in migrate.end()
+    # The statement was sent again, for the table had no such index.
+    tidb.execute(
+        "SELECT state FROM information_schema.ddl_jobs "
+        "WHERE db_name = %s AND job_type = 'add index' ORDER BY job_id",
+        [app.name],
+    )
+    assert tidb.fetchall() in (
+        (("cancelled",), ("synced",)),
+        (("rollback done",), ("synced",)),
+    )
+    assert has_index(app, tidb)
+
+
+def test_cancelled(app, user, tidb, holder):
+    with migrating(app, user) as migrate:
+        number, _ = wait_for_job(app, tidb)
+        app.manage("tidb", "jobs", "--cancel", str(number))
+        holder.rollback()
+        output = migrate.process.communicate(timeout=600)[0]
+        assert migrate.process.returncode == 1
+    assert "8214" in output
+    assert not has_index(app, tidb)
+
+
+@pytest.mark.parametrize("kill", ["KILL TIDB", "KILL TIDB QUERY"])
+def test_statement_is_killed(app, user, tidb, holder, kill):
+    with migrating(app, user) as migrate:
+        wait_for_job(app, tidb)
+        tidb.execute(
+            "SELECT id FROM information_schema.processlist "
+            "WHERE user = %s AND info LIKE '%%CREATE INDEX%%'",
+            [user["TIDB_USER"]],
+        )
+        ((session,),) = tidb.fetchall()
+        # This takes effect when the job has ended.
+        tidb.execute(f"{kill} {session}")
+        holder.rollback()
+        output = migrate.end()
+    assert "the table is as after this statement. Going on." in output
+    assert " OK" in output
+    assert has_index(app, tidb)
+    app.manage("migrate", "--check", **user)
+
+
+def test_connection_is_lost(app, user, tidb, holder):
+    # The driver gives up the connection, and the server does not.
+    app.configure(
+        "django_tidb",
+        "app",
+        more="DATABASES = {'default': TIDB | {'OPTIONS': {'read_timeout': 3}}}",
+    )
+    with migrating(app, user) as migrate:
+        migrate.read_until("TiDB still executes the statement")
+        migrate.read_until("    DDL job")
+        assert not has_index(app, tidb)
+        holder.rollback()
+        output = migrate.end()
+    assert " OK" in output
+    assert has_index(app, tidb)
+    app.manage("migrate", "--check", **user)
+
+
+def test_job_has_ended_before_the_next_migrate(app, user, tidb, holder):
+    with migrating(app, user) as migrate:
+        wait_for_job(app, tidb)
+        migrate.process.send_signal(signal.SIGKILL)
+        migrate.process.wait()
+    holder.rollback()
+    while not has_index(app, tidb):
+        time.sleep(0.1)
+    output = app.manage("migrate", **user)
+    assert "book_pages" in output
+    assert "the table is as after this statement. Going on." in output
+
+
+def test_other_index_of_the_same_name(app, user, tidb):
+    tidb.execute(f"CREATE INDEX book_pages ON {app.name}.app_book (title)")
+    output = app.manage("migrate", check=False, **user)
+    assert "1061" in output
+    assert "Going on" not in output
