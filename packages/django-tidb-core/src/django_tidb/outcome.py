@@ -104,7 +104,15 @@ class Transaction:
 class Session:
     """The state of a connection that the outcome of its statements depends on."""
 
-    __slots__ = ("effect", "lost", "pending", "personal", "transaction", "unreported")
+    __slots__ = (
+        "effect",
+        "lost",
+        "manual",
+        "pending",
+        "personal",
+        "transaction",
+        "unreported",
+    )
 
     def __init__(self) -> None:
         #: The outermost transaction that is open, or else the last one. The object is
@@ -121,6 +129,9 @@ class Session:
         #: The error with which a connection with such state was lost, if the
         #: application has not been told.
         self.lost: BaseException | None = None
+        #: Whether a connection that replaces a lost one has to switch autocommit off,
+        #: because the application has done so.
+        self.manual = False
         #: The transaction of the block that is just being left, if the server had ended
         #: it and the block has not raised that.
         self.unreported: Transaction | None = None
@@ -157,7 +168,7 @@ class ErrorWrapper(DatabaseErrorWrapper):
             if not self.wrapper._note(error):
                 raise
             unknown = CommitOutcomeUnknown(*error.args)
-            self.wrapper._note_unknown(unknown)
+            self.wrapper._note_unknown(unknown, error)
             raise unknown from error
 
 
@@ -211,11 +222,11 @@ class OutcomeMixin(BaseDatabaseWrapper):
                 transaction.ended_by = transaction.ended_by or error
         return commits and row is not None and not row.definite
 
-    def _note_unknown(self, error: CommitOutcomeUnknown) -> None:
+    def _note_unknown(self, unknown: CommitOutcomeUnknown, cause: Error) -> None:
         transaction = self.tidb_session.transaction
-        transaction.raised.add(error)
-        if transaction.ended_by is error.__cause__ or not self.autocommit:
-            transaction.ended_by = error
+        transaction.raised.add(unknown)
+        if transaction.ended_by is cause or not self.autocommit:
+            transaction.ended_by = unknown
 
     @property
     def needs_rollback(self) -> bool:
@@ -295,12 +306,14 @@ class OutcomeMixin(BaseDatabaseWrapper):
         # What the backend and connection_created have set, they set again.
         session.personal = False
         session.pending = NOTHING
-        if not self.autocommit:
-            session.transaction.point = Point.BEGUN
+        if session.manual and self.autocommit:
+            self.set_autocommit(False)
+        session.manual = False
 
     def close(self) -> None:
         session = self.tidb_session
         session.lost = None
+        session.manual = False
         super().close()
 
     def _loss_of_state(self, error: BaseException) -> OperationalError:
@@ -328,6 +341,11 @@ class OutcomeMixin(BaseDatabaseWrapper):
             self.run_on_commit: list[Any] = []
 
     # -- The life of a transaction
+
+    @property
+    def _is_manual(self) -> bool:
+        """Whether the application has switched autocommit off."""
+        return not self.autocommit and not self.tidb_session.transaction.is_block
 
     def _begin(self, point: Point = Point.NOT_BEGUN) -> None:
         self.tidb_session.transaction = Transaction(point)
@@ -359,6 +377,7 @@ class OutcomeMixin(BaseDatabaseWrapper):
             # an error of that would hide the one with which the last one was lost.
             self.validate_no_atomic_block()
             self.autocommit = True
+            session.manual = False
             if self.run_commit_hooks_on_set_autocommit_on:
                 self.run_and_clear_commit_hooks()
                 self.run_commit_hooks_on_set_autocommit_on = False
@@ -379,11 +398,16 @@ class OutcomeMixin(BaseDatabaseWrapper):
         if commits:
             transaction.point = Point.COMMIT_SENT
         session.effect = _COMMIT if commits else NOTHING
+        is_manual = self._is_manual
         try:
             super()._set_autocommit(autocommit)
         except BaseException as error:
+            if commits and isinstance(error, DatabaseError):
+                # The application calls rollback().
+                raise
             # The session may be in either mode now.
             self._discard()
+            session.manual = commits and is_manual
             if commits or not autocommit or self._is_connecting:
                 raise
             row = find_error(error)
@@ -405,7 +429,7 @@ class OutcomeMixin(BaseDatabaseWrapper):
     def commit(self) -> None:
         self._refuse_ended_transaction()
         super().commit()
-        if not self.autocommit and not self.tidb_session.transaction.is_block:
+        if self._is_manual:
             self._begin(Point.BEGUN)
 
     def _commit(self) -> None:
@@ -422,6 +446,7 @@ class OutcomeMixin(BaseDatabaseWrapper):
             raise
         except BaseException:
             # It was interrupted. Any further statement could commit.
+            session.manual = self._is_manual
             self._discard()
             raise
         transaction.point = Point.COMMITTED
@@ -435,8 +460,12 @@ class OutcomeMixin(BaseDatabaseWrapper):
             and not transaction.is_rollback_wanted
         ):
             session.unreported = transaction
-        super().rollback()
-        is_manual = not self.autocommit and not transaction.is_block
+        is_manual = self._is_manual
+        try:
+            super().rollback()
+        finally:
+            if self.connection is None:
+                session.manual = is_manual
         self._begin(Point.BEGUN if is_manual else Point.NOT_BEGUN)
 
     def _rollback(self) -> None:
