@@ -28,7 +28,13 @@ def axis_values(axis):
 
 def cells_of_ci():
     text = (ROOT / ".ci/run").read_text()
-    return re.findall(r"^cell (\S+) (\S+) (\S+) ", text, re.MULTILINE)
+    cells = re.findall(r"^cell (\S+) (\S+) (\S+) ", text, re.MULTILINE)
+    # The first run takes the newest Django of Debian's Python.
+    python = re.search(r"bare Debian with\n# Python (\S+)\. ", text)[1]
+    newest = max(max(c["django"]) for c in MATRIX if python in c["python"])
+    pattern = r"^step env TIDB_VERSION=(\S+) scripts/test "
+    (server,) = re.findall(pattern, text, re.MULTILINE)
+    return [(server, newest, "mysqlclient"), *cells]
 
 
 def table(path):
@@ -75,6 +81,12 @@ def test_ci_runs_every_django_and_every_server():
     newest = axis_values("django")[-1]
     for server in RELEASES:
         assert {django for s, django, _ in cells if s == server} >= {"5.2", newest}
+
+
+def test_ci_names_files_that_exist():
+    paths = re.findall(r"tests/[\w/]+\.py", (ROOT / ".ci/run").read_text())
+    assert len(paths) > 20
+    assert [path for path in paths if not (ROOT / path).is_file()] == []
 
 
 def test_known_issues_page_names_the_servers():
