@@ -63,7 +63,8 @@ SEVERAL = Effect(several=True)
         ("SELECT NEXT VALUE FOR s", WRITES),
         ("SELECT 1; INSERT INTO t VALUES (1)", WRITES | SEVERAL),
         ("SELECT 1 -- it's\n; INSERT INTO t VALUES (1)", WRITES | SEVERAL),
-        ("SELECT 1 --it's\n; DELETE FROM t -- '", WRITES | SEVERAL),
+        # A string, since the comment would begin with a space.
+        ("SELECT 1 --it's\n; DELETE FROM t -- '", NOTHING),
         # Not an ASCII space, so no comment.
         ("SELECT 1 --\u3000; DELETE FROM t", WRITES | SEVERAL),
         ("SELECT '\\'; DELETE FROM t -- '", WRITES | SEVERAL),
@@ -93,7 +94,7 @@ SEVERAL = Effect(several=True)
         ("SELECT /*! 1 */", EVERYTHING),
         ("SELECT 1 /*T! ; DELETE FROM t */", EVERYTHING),
         ("SELECT 1 /*T![x] ; DELETE FROM t */", EVERYTHING),
-        ("SELECT 'unclosed", EVERYTHING),
+        ("SELECT 1; 'unclosed", EVERYTHING),
         ("SELECT 1 /* unclosed", EVERYTHING),
         ('SELECT "a\\" ; DELETE FROM t -- "', EVERYTHING),
         (b"SELECT 1", EVERYTHING),
