@@ -400,9 +400,40 @@ assert Account.objects.get(name="bob").balance == bob.balance + 1
 """
 
 
+PAY_OUT = """
+import uuid
+from unittest import mock
+
+from django.db import OperationalError
+from django_tidb.errors import CommitOutcomeUnknown
+from mysite.celery import app
+from shop import tasks
+from shop.models import Account
+
+made = tasks.transfer
+
+
+def cut_after_commit(*args):
+    calls.append(made(*args))
+    if len(calls) == 1:
+        raise CommitOutcomeUnknown(2013, "Lost connection")
+    return calls[-1]
+
+
+assert issubclass(CommitOutcomeUnknown, OperationalError)
+app.conf.task_always_eager = True
+calls = []
+with mock.patch.object(tasks, "transfer", cut_after_commit):
+    tasks.pay_out.delay(str(uuid.uuid4()), "eve", 1)
+assert calls == [True, False]
+assert Account.objects.get(name="eve").balance == 29
+"""
+
+
 def test_transactions(project, tidb):
     guide = Guide("topics/transactions.md", project)
     guide.append("mysite/settings.py", "INSTALLED_APPS += ['django_tidb']\n")
     guide.follow(until="committed by CREATE TABLE")
     project.shell(PAY)
     guide.follow()
+    project.shell(PAY_OUT)

@@ -81,7 +81,7 @@ def test_conflicting_increments_in_optimistic_mode(reconnect):
 
 def test_increments_without_a_lock_are_lost(transactional_db):
     """A retry does not cure this: nothing fails, so nothing is repeated."""
-    rounds = 25
+    rounds = EACH
     shelf = Shelf.objects.create(height=0)
     barrier = threading.Barrier(THREADS, timeout=PATIENCE)
 
