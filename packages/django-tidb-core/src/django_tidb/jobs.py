@@ -58,8 +58,8 @@ class Job:
     rows: int
     #: The statement, as it was sent.
     query: str
-    #: The time at which the statement was sent, with time zone. TiDB before 6.1 gives it
-    #: in the server's time zone, so it is wrong if the session has another one.
+    #: The time at which the statement was sent, with time zone. TiDB before 6.1 gives
+    #: it in the server's time zone, so it is wrong if the session has another one.
     created: datetime
     #: Seconds from then to the job's end, or until now.
     seconds: float
