@@ -136,6 +136,8 @@ def test_unfinished_and_finished(wait, user, sql):
 
 
 def test_time_zone_of_the_session(user):
+    if connection.tidb_version < (6, 1):
+        pytest.skip("TiDB before 6.1 gives times in the zone of the server.")
     before = jobs.recent(user, 1)
     run("SET time_zone = '+09:30'", user)
     assert jobs.recent(user, 1) == before

@@ -58,7 +58,8 @@ class Job:
     rows: int
     #: The statement, as it was sent.
     query: str
-    #: The time at which the statement was sent, with time zone.
+    #: The time at which the statement was sent, with time zone. TiDB before 6.1 gives
+    #: it in the server's time zone, so it is wrong if the session has another one.
     created: datetime
     #: Seconds from then to the job's end, or until now.
     seconds: float
@@ -109,12 +110,16 @@ def _read(
     params: Sequence[Any],
     limit: str = "",
 ) -> list[Job]:
+    # Old servers call it the start, and newer ones have no start of a queued job.
+    created = "create_time"
+    if connection.tidb_version < (6, 1):
+        created = "IFNULL(start_time, NOW(6))"
     with connection.cursor() as cursor:
         # The times are in the time zone of the session.
         cursor.execute(
             "SELECT job_id, job_type, table_name, table_id, state, schema_state, "
-            "row_count, query, UNIX_TIMESTAMP(create_time), "
-            "UNIX_TIMESTAMP(IFNULL(end_time, NOW(6))) - UNIX_TIMESTAMP(create_time) "
+            f"row_count, query, UNIX_TIMESTAMP({created}), "
+            f"UNIX_TIMESTAMP(IFNULL(end_time, NOW(6))) - UNIX_TIMESTAMP({created}) "
             "FROM information_schema.ddl_jobs "
             f"WHERE LOWER(db_name) = LOWER(DATABASE()) {condition} "
             f"ORDER BY job_id DESC {limit}",
@@ -130,7 +135,7 @@ def _read(
                 schema_state=schema_state,
                 rows=rows,
                 query=query,
-                created=datetime.fromtimestamp(float(created), timezone.utc),
+                created=datetime.fromtimestamp(float(timestamp), timezone.utc),
                 seconds=max(0.0, float(seconds)),
             )
             for (
@@ -142,7 +147,7 @@ def _read(
                 schema_state,
                 rows,
                 query,
-                created,
+                timestamp,
                 seconds,
             ) in cursor.fetchall()
         )

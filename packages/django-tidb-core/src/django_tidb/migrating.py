@@ -126,9 +126,14 @@ class MigrateRun:
         Wait for jobs that an earlier ``migrate`` has left running or queued for
         migrations of these apps. This asks the server once if there are none.
         """
+        try:
+            found = jobs.unfinished(self.connection)
+        except DatabaseError as error:
+            self.tell(f"DDL jobs of an earlier migrate cannot be looked for: {error}")
+            return
         earlier = [
             job
-            for job in jobs.unfinished(self.connection)
+            for job in found
             if (migration_of(job) or "").partition(".")[0] in app_labels
         ]
         if not earlier:
