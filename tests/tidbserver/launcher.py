@@ -693,7 +693,7 @@ class _StartedServer:
         except subprocess.TimeoutExpired:
             self._supervisor.kill()
             self._supervisor.wait()
-        # Still there when the supervisor was killed.
+        # The supervisor removes the directory unless it was killed.
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
@@ -738,7 +738,7 @@ def _supervise(parent: int, directory: Path, command: list[str]) -> None:
 
 
 def _die_with_parent() -> Callable[[], None] | None:
-    """Return what makes a new process die with its parent, where there is such."""
+    """Return a function that makes a new process die with its parent, on Linux only."""
     if sys.platform != "linux":
         return None
     try:

@@ -50,8 +50,9 @@ _REFUSED = (8200, 1674, 3106, 3108)
 
 class _Quoted(bytes):
     """
-    A value other than a text or a number, as mysqlclient quotes it. Django writes
-    it into SQL with %s, which would make a text that begins with b of plain bytes.
+    A literal for a value other than a text or a number. mysqlclient quotes such
+    values as bytes, and Django inserts literals into SQL with %s, so str() has to
+    return the literal.
     """
 
     sql: str
