@@ -42,7 +42,8 @@ def tidb_server():
         os.environ.update(server.environ)
         if server.log is not None:
             with closing(_connect(server)) as connection:
-                # As on clusters. Without one, servers before 7 are optimistic.
+                # This is the default on clusters. A server before 7 without a cluster
+                # uses optimistic transactions.
                 connection.cursor().execute("SET GLOBAL tidb_txn_mode = 'pessimistic'")
         yield server
         os.environ.clear()
@@ -59,7 +60,8 @@ def another_server(tidb_server):
             pytest.skip("TIDB_HOST names a server, so no other one is started.")
         with ExitStack() as stack:
             with pytest.MonkeyPatch.context() as patch:
-                # Which tidb_server has set, and which would be taken.
+                # The fixture tidb_server has set this variable, so no other server
+                # would be started.
                 patch.delenv("TIDB_HOST")
                 server = stack.enter_context(running_server(config=config))
             yield server
@@ -127,7 +129,7 @@ def django_db_modify_db_settings(tidb_server):
 
 @pytest.fixture
 def isolated_apps():
-    """The models of the test are in a registry of their own, which this is."""
+    """Return a registry of apps for the models of the test alone."""
     with isolated_models() as registry:
         yield registry
 
@@ -140,7 +142,7 @@ def make_model(request, isolated_apps):
 
 @pytest.fixture
 def create_tables(transactional_db, isolated_apps):
-    """A function that creates the tables of models, which go after the test."""
+    """A function that creates the tables of models. They are dropped after the test."""
     with tables_of_models() as create:
         yield create
 
@@ -171,7 +173,7 @@ def check_constraints(tidb, transactional_db):
 
 @pytest.fixture
 def cursor(transactional_db):
-    """A cursor in a database for the test alone."""
+    """A cursor in an empty database, which is dropped after the test."""
     other = connections["default"].copy()
     with other.cursor() as cursor:
         cursor.execute("DROP DATABASE IF EXISTS probe")
@@ -196,7 +198,7 @@ def _skip_on_known_issues(request):
 
 @pytest.fixture
 def fresh_plugins():
-    """The entry points are scanned anew in the test, and again after it."""
+    """Clear the cache of plugins before and after the test."""
     plugins.get_plugins.cache_clear()
     yield
     plugins.get_plugins.cache_clear()

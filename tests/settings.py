@@ -22,7 +22,7 @@ INSTALLED_APPS = [
     "django_tidb_vector",
 ]
 
-# What django.contrib.admin asks for.
+# django.contrib.admin requires these.
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",

@@ -41,7 +41,8 @@ def tables_of_models():
 
     def create(*classes):
         for model in classes:
-            # Before the statement, which can fail after it has made the table.
+            # The model is added first, because the statement can fail after it has
+            # created the table.
             created.append(model)
             with connection.schema_editor() as editor:
                 editor.create_model(model)

@@ -306,7 +306,7 @@ def pending(make_model, create_tables):
     Before = make_model(
         "Before",
         id=models.BigAutoField(primary_key=True),
-        # A text that must not be mistaken for what it tells of.
+        # This default must not be mistaken for an AUTO_RANDOM key.
         name=models.CharField(
             max_length=99, default="/*T![auto_rand] AUTO_RANDOM(5) */"
         ),

@@ -24,7 +24,7 @@ OTHER = "test_Other 50%"
 
 
 def run(*statements):
-    """Send finished SQL, and return the rows of the last statement."""
+    """Send SQL without parameters, and return the rows of the last statement."""
     with connection.cursor() as cursor:
         for sql in statements:
             cursor.execute(sql, None)

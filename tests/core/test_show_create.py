@@ -371,7 +371,8 @@ def sent():
         yield statements
 
 
-# Where it is refused, a new table takes the place of the old one.
+# Servers with the known issue "modify-lossy" refuse the change, and the table is
+# rebuilt.
 @pytest.mark.works("modify-lossy")
 @pytest.mark.parametrize("has_foreign_keys", [False, True])
 def test_statements_of_django_apply_as_the_server_applies_them(

@@ -32,7 +32,7 @@ EVERYTHING = "%s%%%'\"`\\\n😀 \\' %"
 def params(**texts):
     escaped = pytest.mark.works("show-create-backslash")
     return [
-        # What SHOW CREATE TABLE writes with a backslash.
+        # SHOW CREATE TABLE writes these characters with a backslash.
         pytest.param(text, id=name, marks=[escaped] * bool({*"\\\n\r\0"} & {*text}))
         for name, text in texts.items()
     ]
@@ -70,7 +70,7 @@ each_text_and_way = pytest.mark.parametrize(
 
 
 def run(*statements):
-    """Send finished SQL, and return the rows of the last statement."""
+    """Send SQL without parameters, and return the rows of the last statement."""
     with connection.cursor() as cursor:
         for sql in statements:
             cursor.execute(sql, None)

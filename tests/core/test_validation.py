@@ -97,7 +97,7 @@ def test_old_distribution(monkeypatch, settings):
     monkeypatch.setattr("importlib.metadata.version", lambda name: "6.0.1")
     (warning,) = [i for i in checks.run_checks() if i.id == "tidb.W001"]
     assert "django-tidb 6.0.1 is still installed" in warning.msg
-    # With the app there is nothing more to say, without it the backend says it.
+    # The app has registered the check. Without the app, the backend runs it.
     assert messages("tidb.W001") == []
     settings.INSTALLED_APPS = [
         app for app in settings.INSTALLED_APPS if app != "django_tidb"

@@ -17,8 +17,9 @@ from typing import Any
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 10.0
 
-# Ends the server, its arguments, as soon as nobody holds the other end of
-# stdin open: it outlives not even a test run that is killed.
+# A shell script that starts the server, whose command line is in its arguments, and
+# stops it when its standard input is closed. So the server also stops if the test
+# run is killed.
 SUPERVISOR = """
 exec 3<&0
 "$@" 3<&- </dev/null &

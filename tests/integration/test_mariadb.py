@@ -318,7 +318,7 @@ def without(tmp_path_factory, tidb_server, mariadb):
 
 @pytest.fixture(scope="module")
 def beside(tmp_path_factory, tidb, mariadb):
-    """The answer of a project that uses all our packages, on TiDB first."""
+    """The output of a project that uses TiDB with all packages, beside MariaDB."""
     name = f"beside_{os.getpid()}"
     tidb.execute(f"CREATE DATABASE {name}")
     project = Project(tmp_path_factory.mktemp("beside"), name)

@@ -121,7 +121,7 @@ def test_old_one_uninstalled_after_core_was_installed(environment):
     shared = python_files(environment, OLD) & python_files(environment, CORE)
     environment.run("pip", "uninstall", "--yes", OLD)
 
-    # Hence the advice to uninstall it first.
+    # Uninstalling the old package last removes files of the new one.
     assert "django_tidb/__init__.py" in shared
     assert environment.differences(CORE) == shared
 

@@ -86,8 +86,8 @@ class Alteration:
         return definition
 
     def is_done(self, definition: TableDefinition) -> bool:
-        """Return whether all changes have been made, as far as can be told."""
-        # A primary key that is added after it has been dropped is there again.
+        """Return whether the definition shows that all changes have been made."""
+        # If the alteration drops and adds a primary key, the table has one afterwards.
         is_added = any(isinstance(change, AddPrimaryKey) for change in self.changes)
         return all(
             change.is_done(definition)
@@ -203,9 +203,10 @@ _CLAUSES: dict[str, Callable[[Reader], Change]] = {
 
 def changes_to(current: TableDefinition, wanted: TableDefinition) -> Iterator[Change]:
     """
-    Yield the changes, one for one statement, that lead from the `current`
-    definition of a table to a `wanted` one that it had before. A column that
-    is gone does not come back; the primary key and table options stay.
+    Yield the changes that restore a `wanted` definition, which the table had
+    before its `current` one. Each change needs a statement of its own. Dropped
+    columns are not restored, and the primary key and the table options are not
+    changed.
     """
 
     def missing_in(definition: TableDefinition, other: TableDefinition) -> list[Key]:
@@ -216,7 +217,7 @@ def changes_to(current: TableDefinition, wanted: TableDefinition) -> Iterator[Ch
         ]
 
     surplus = missing_in(current, wanted)
-    # A foreign key may need one of these indexes until another is back.
+    # A foreign key may need one of these indexes until another index is restored.
     last = [
         key
         for key in surplus

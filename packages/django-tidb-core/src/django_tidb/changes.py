@@ -39,7 +39,7 @@ __all__ = [
 
 
 class DuplicateColumnError(ValueError):
-    """A change would add a column that the table has."""
+    """A change would add a column that the table already has."""
 
 
 class Change(ABC):
@@ -63,8 +63,9 @@ class Change(ABC):
     @abstractmethod
     def is_done(self, definition: TableDefinition) -> bool:
         """
-        Return whether a table with this definition needs the change no more.
-        False if that cannot be told, and the change can be made twice.
+        Return whether a table with this definition no longer needs the change.
+        The result is False if the definition does not show it; the change can
+        then be made again without harm.
         """
 
 
@@ -86,7 +87,7 @@ def _existing(definition: TableDefinition, name: str) -> Column:
 
 @dataclass(frozen=True)
 class AddColumn(Change):
-    """Add a column, with the keys that it names itself."""
+    """Add a column, with the keys that its definition contains."""
 
     column: Column
 
@@ -119,7 +120,7 @@ class ModifyColumn(Change):
         return definition.with_column(self.column)
 
     def is_done(self, definition: TableDefinition) -> bool:
-        # The server has words of its own for most definitions.
+        # The server writes most definitions in another form than the statement.
         return definition.column(self.column.name) == self.column
 
 
@@ -153,7 +154,7 @@ def _with_renamed_column(
             raise _refusal(definition, f"needs {old!r} for {other.sql}")
     keys = [key.with_renamed_column(old, new) for key in definition.keys]
     for place, key in enumerate(keys):
-        # A foreign key to the same table.
+        # The foreign key refers to the same table.
         target = key.refers_to
         if target and target.table.is_same(TableName(definition.name.name)):
             columns = [new if same(name, old) else name for name in target.columns]
@@ -176,7 +177,7 @@ class RenameColumn(Change):
 
     def apply(self, definition: TableDefinition) -> TableDefinition:
         if same(self.name, self.to):
-            # TiDB leaves upper and lower case as they are; CHANGE does not.
+            # RENAME COLUMN does not change the case of a name in TiDB; CHANGE does.
             _existing(definition, self.name)
             return definition
         return _with_renamed_column(definition, self.name, self.to)
@@ -188,8 +189,8 @@ class RenameColumn(Change):
 @dataclass(frozen=True)
 class DropColumn(Change):
     """
-    Drop a column. An index loses it, and goes with its last column, and so does
-    a CHECK of this column alone.
+    Drop a column. Indexes lose the column. An index without further columns and
+    a CHECK constraint on this column alone are dropped too.
     """
 
     name: str
@@ -239,7 +240,7 @@ class SetDefault(Change):
 
 @dataclass(frozen=True)
 class DropDefault(Change):
-    """Take the default from a column."""
+    """Remove the default of a column."""
 
     name: str
 
@@ -374,13 +375,13 @@ class RenameIndex(Change):
 
 # -- Options
 
-#: Options about the ids of a table's rows, of which 0 is the server's default.
+#: Table options that control row ids. The value 0 restores the server's default.
 ROW_ID_OPTIONS = ("AUTO_ID_CACHE", "PRE_SPLIT_REGIONS", "SHARD_ROW_ID_BITS")
 
 
 @dataclass(frozen=True)
 class SetTableOption(Change):
-    """Set a table option to a number, or to what `value` is in SQL."""
+    """Set a table option to a number or to an SQL expression."""
 
     name: str
     value: int | str

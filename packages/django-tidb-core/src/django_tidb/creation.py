@@ -28,15 +28,15 @@ _STRING = r"'(?:[^'\\]|''|\\.)*'"
 
 
 class DatabaseCreation(MySQLDatabaseCreation):
-    #: Whether a test database is being filled, which nobody else uses yet.
+    #: Whether a test database is being created, which no other connection uses yet.
     creating = False
 
     def _create_test_db(self, *args: Any, **kwargs: Any) -> str:
         name: str = super()._create_test_db(*args, **kwargs)
         self.creating = True
-        # Now the connection is one to the database of the project still.
+        # At this time the connection still belongs to the database of the project.
         pre_migrate.connect(self._will_migrate)
-        # Not around create_test_db(), whose warnings are about its caller.
+        # A wrapper of create_test_db() would change the stack level of its warnings.
         post_migrate.connect(self._has_created)
         return name
 
@@ -45,7 +45,7 @@ class DatabaseCreation(MySQLDatabaseCreation):
         self._set_up_by_plugins()
 
     def _will_migrate(self, *, using: str, **kwargs: Any) -> None:
-        # Sent for each app, of which the first is enough.
+        # The signal is sent for each app; the first one is enough.
         if using == self.connection.alias:
             pre_migrate.disconnect(self._will_migrate)
             self._set_up_by_plugins()
@@ -60,7 +60,7 @@ class DatabaseCreation(MySQLDatabaseCreation):
             post_migrate.disconnect(self._has_created)
 
     def _clone_test_db(self, suffix: str, verbosity: int, keepdb: bool = False) -> None:
-        # The migrations that have come since are not run on a copy.
+        # New migrations are not run on a copy.
         if keepdb:
             source = self.connection.settings_dict["NAME"]
             target = self.get_test_db_clone_settings(suffix)["NAME"]
@@ -92,7 +92,7 @@ class DatabaseCreation(MySQLDatabaseCreation):
             with copying(connection):
                 for creation in left:
                     target.run(creation.sql)
-                # Last, because they tell that the copy is complete.
+                # These rows are copied last, because they mark the copy as complete.
                 recorded = MigrationRecorder.Migration._meta.db_table
                 for name in sorted(source.not_empty(tables), key=recorded.__eq__):
                     target.copy_rows(source, name)
@@ -111,7 +111,7 @@ class DatabaseCreation(MySQLDatabaseCreation):
             for name in names
         }
         while pending:
-            # A view needs the views that it reads.
+            # A view can be created only after the views that it reads.
             before = len(pending)
             for name, sql in list(pending.items()):
                 try:
@@ -137,8 +137,8 @@ class DatabaseCreation(MySQLDatabaseCreation):
 
     def _state(self, name: str) -> Any:
         """
-        Return what two databases have in common after the same migrations;
-        None if there is no such database.
+        Return a value that is equal for databases with the same migrations, or
+        None if the database does not exist.
         """
         database = _Database(self.connection, name)
         if not database.exists():
@@ -149,7 +149,7 @@ class DatabaseCreation(MySQLDatabaseCreation):
         return (
             {kind: sorted(names) for kind, names in kinds.items()},
             {
-                # Where the next id starts differs as soon as there are rows.
+                # The next values of the counters differ as soon as there are rows.
                 table: database.table(table).without_counters().sql(table)
                 for table in tables
             },
@@ -188,7 +188,7 @@ class _Database:
         return bool(self._collation())
 
     def like(self, other: _Database) -> None:
-        """Take the collation of another database."""
+        """Set the collation to that of another database."""
         ((character_set, collation),) = other._collation()
         if [(character_set, collation)] != self._collation():
             self.run(

@@ -1,5 +1,5 @@
 """
-DEFAULT clauses: TiDB takes literals and the functions that it lists.
+DEFAULT clauses: TiDB accepts literals and some functions.
 
 https://docs.pingcap.com/tidb/stable/data-type-default-values
 """
@@ -31,7 +31,7 @@ __all__ = [
     "is_dropped",
 ]
 
-# Functions that may be a DEFAULT; the server looks at their arguments.
+# The functions that can be a DEFAULT. The server checks their arguments.
 _FUNCTIONS = (
     *("CURRENT_TIMESTAMP", "CURRENT_DATE", "DATE_FORMAT", "JSON_ARRAY", "JSON_OBJECT"),
     *("JSON_QUOTE", "NEXTVAL", "NOW", "RAND", "STR_TO_DATE", "UUID", "UUID_TO_BIN"),
@@ -40,7 +40,7 @@ _FUNCTIONS = (
 
 @functools.cache
 def _allowed() -> re.Pattern[str]:
-    """Return a pattern for the beginning of what may be a DEFAULT."""
+    """Return a pattern for the beginning of expressions that can be a DEFAULT."""
     added = (name for plugin in get_plugins() for name in plugin.default_functions)
     functions = "|".join(map(re.escape, (*_FUNCTIONS, *added)))
     return re.compile(
@@ -50,7 +50,7 @@ def _allowed() -> re.Pattern[str]:
     )
 
 
-# What has another value each time; an expression without it is a constant.
+# An expression is constant unless it contains one of these, whose values vary.
 _VARYING = re.compile(
     r"@|`|\b(?:CONNECTION_ID|CUR(?:DATE|RENT_|TIME)\w*|DATABASE|FOUND_ROWS|GET_LOCK"
     r"|IS_FREE_LOCK|IS_USED_LOCK|LAST_INSERT_ID|LASTVAL|LOCALTIME\w*|NEXTVAL|NOW"
@@ -160,7 +160,7 @@ def is_dropped(field: Field, connection: DatabaseWrapper) -> bool:
 
 def _constant(sql: str, params: Any, kind: str, connection: DatabaseWrapper) -> Any:
     if kind == "FloatField":
-        # PI() alone comes with six decimals.
+        # Otherwise the server would round PI() to six decimals.
         sql = f"({sql}) + 0e0"
     with connection.cursor() as cursor:
         if params:

@@ -1,10 +1,10 @@
 """
 A table's definition, with types.
 
-:meth:`TableDefinition.parse` reads what SHOW CREATE TABLE answers, and is the
-only place that does; :func:`django_tidb.introspection.read_definition` asks a
-server. Changes of definitions are in :mod:`django_tidb.changes`. Nothing here
-knows a connection.
+:meth:`TableDefinition.parse` is the only parser of the output of SHOW CREATE
+TABLE; :func:`django_tidb.introspection.read_definition` reads the output from a
+server. Changes of definitions are in :mod:`django_tidb.changes`. This module
+uses no connection.
 
 https://docs.pingcap.com/tidb/stable/sql-statement-show-create-table
 """
@@ -28,7 +28,7 @@ __all__ = [
     "TableName",
 ]
 
-# A definition in CREATE TABLE that begins with one of these is not a column's.
+# An element of CREATE TABLE that begins with one of these words is not a column.
 _KEY_WORDS = re.compile(
     r"(?i)(?:CONSTRAINT|PRIMARY|UNIQUE|FOREIGN|CHECK|(?:\w+\s+)?(?:KEY|INDEX))\b"
 )
@@ -43,13 +43,13 @@ class TableDefinition:
     """The definition of a table, as CREATE TABLE has it."""
 
     name: TableName
-    #: In their order.
+    #: The columns in the order of the table.
     columns: tuple[Column, ...]
-    #: In their order: the primary key, indexes, foreign keys and CHECKs.
+    #: The primary key, indexes, foreign keys and CHECK constraints in their order.
     keys: tuple[Key, ...]
     #: The SQL that follows the closing bracket.
     options: str
-    #: The words before the name.
+    #: The SQL before the name of the table.
     create: str = "CREATE TABLE"
 
     # -- SQL
@@ -57,14 +57,16 @@ class TableDefinition:
     @classmethod
     def parse(cls, sql: str) -> TableDefinition:
         """
-        Return the definition that `sql`, an answer of SHOW CREATE TABLE, has.
+        Return the definition in `sql`, the output of SHOW CREATE TABLE.
 
-        Raises ValueError if there is anything in it that would get lost.
+        Raises ValueError if `sql` contains anything that the result could not
+        represent.
         """
         try:
             definition = cls._read(sql)
             written = definition.sql()
-            # But for blanks and quotation marks, which differ between versions.
+            # Spaces and quotation marks are ignored, because they differ between
+            # versions.
             if written != sql and _plain(written) != _plain(sql):
                 raise ValueError(f"It would become {written}")
         except ValueError as error:
@@ -89,7 +91,7 @@ class TableDefinition:
         Django's creates: keys that are written with their columns are among the
         others, and indexes have the names that the server gives them.
 
-        Raises ValueError if that cannot be told.
+        Raises ValueError if the statement cannot be parsed.
         """
         written = cls._read(sql)
         definition = replace(written, columns=(), keys=())
@@ -160,7 +162,8 @@ class TableDefinition:
     def implicit_indexes(self, column: str) -> tuple[Key, ...]:
         """
         Return the indexes that the server has created for foreign keys of this
-        column: each has the name of one, perhaps from before a renaming.
+        column. Each has the name of a foreign key, or the name that the foreign
+        key had before a rename.
         """
         foreign_keys = [
             key
@@ -178,7 +181,10 @@ class TableDefinition:
         )
 
     def has_index(self, column: str, besides: Iterable[Key]) -> bool:
-        """Return whether another index than these begins with all of a column."""
+        """
+        Return whether an index other than those in `besides` begins with the
+        whole column.
+        """
         return any(
             key.parts[0] == quote(column)
             and key.kind not in (KeyKind.FOREIGN_KEY, KeyKind.CHECK)
@@ -201,8 +207,8 @@ class TableDefinition:
 
     def with_column(self, column: Column) -> TableDefinition:
         """
-        Return the definition with a column, in the place of the one that has
-        its name, or last. A key that it names itself becomes one of the table.
+        Return the definition with a column. It replaces the column of the same
+        name, or is appended. Keys in its definition become keys of the table.
         """
         column, keys = column.split()
         columns = [column if same(c.name, column.name) else c for c in self.columns]
@@ -216,7 +222,7 @@ class TableDefinition:
     def with_columns(self, columns: Iterable[Column]) -> TableDefinition:
         """Return the definition with other columns, in this order."""
         definition = replace(self, columns=tuple(columns))
-        # Where the ids go on means nothing without such a column.
+        # The next value of a counter has no effect without a column that uses it.
         if not any(column.is_auto_increment for column in definition.columns):
             definition = definition.with_option("AUTO_INCREMENT", None)
         if not any(column.is_auto_random for column in definition.columns):
@@ -244,14 +250,14 @@ class TableDefinition:
         return replace(self, columns=columns, keys=(*self.keys, key))
 
     def _check_name(self) -> str:
-        # The server takes the name of the table, and adds a number.
+        # The server derives the name from the name of the table and a number.
         number = 1
         while self.key(KeyKind.CHECK, f"{self.name.name}_chk_{number}"):
             number += 1
         return f"{self.name.name}_chk_{number}"
 
     def _index_name(self, key: Key) -> str:
-        # The server takes the name of the first column, and adds a number.
+        # The server derives the name from the name of the first column and a number.
         if not key.columns:
             raise ValueError(f"An index of an expression needs a name: {key.sql}")
         name = first = key.columns[0]
@@ -272,8 +278,8 @@ class TableDefinition:
 
     def with_foreign_key_indexes(self) -> TableDefinition:
         """
-        Return the definition with the indexes that TiDB, where it has foreign
-        keys, makes of its own for those that lack one.
+        Return the definition with the indexes that TiDB versions with foreign
+        keys create for foreign keys without an index.
         """
         definition = self
         while found := definition.foreign_keys_to_index():
@@ -299,7 +305,7 @@ class TableDefinition:
         return replace(self, options=_with_option(self.options, name, value))
 
     def without_counters(self) -> TableDefinition:
-        """Return the definition without where its ids go on."""
+        """Return the definition without the next values of its id counters."""
         return self.with_option("AUTO_INCREMENT", None).with_option(
             "AUTO_RANDOM_BASE", None
         )
@@ -308,9 +314,9 @@ class TableDefinition:
 
     def within(self, database: str) -> TableDefinition:
         """
-        Return the definition without the name of the `database` that its
-        sequences are in, or, as TiDB 7.5 writes it, the targets of its foreign
-        keys: it can be used in another one then.
+        Return the definition without the name of `database`, so that it can be
+        used in another database. TiDB writes the name before sequences, and
+        TiDB 7.5 also before the tables that foreign keys refer to.
         """
         return replace(
             self,
@@ -329,7 +335,7 @@ def _plain(sql: str) -> list[str]:
 
 
 def _find_option(options: str, name: str) -> Iterator[tuple[int, int, str]]:
-    """Yield where a table option is among the `options`, and its value."""
+    """Yield the start, end and value of each occurrence of a table option."""
     if name not in options.upper():
         return
     reader = Reader(options)

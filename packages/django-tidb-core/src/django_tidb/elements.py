@@ -84,7 +84,7 @@ class Column:
             yield name, start, reader.end
 
     def _has(self, attribute: str) -> bool:
-        # Most columns have few of them.
+        # Parsing is slow, and most columns have few attributes.
         if attribute.split()[0] not in self.definition.upper():
             return False
         return any(name == attribute for name, _, _ in self._attributes())
@@ -113,12 +113,15 @@ class Column:
 
     @property
     def is_not_null(self) -> bool:
-        """Whether the column says that it is NOT NULL; a primary key need not."""
+        """
+        Whether the definition contains NOT NULL. The column of a primary key is
+        NOT NULL without it.
+        """
         return self._has("NOT NULL")
 
     @property
     def has_position(self) -> bool:
-        """Whether FIRST or AFTER tells where ADD COLUMN is to put the column."""
+        """Whether the definition has a position for ADD COLUMN, FIRST or AFTER."""
         return self._has("FIRST") or self._has("AFTER")
 
     @property
@@ -159,7 +162,7 @@ class Column:
         return replace(column, definition=f"{column.definition} NOT NULL")
 
     def split(self) -> tuple[Column, tuple[Key, ...]]:
-        """Return the column without the keys that it names itself, and those."""
+        """Return the column without the keys in its definition, and these keys."""
         column, keys = self, []
         for name, start, end in self._attributes():
             sql = self.definition[start:end]
@@ -209,7 +212,7 @@ class Reference:
 
 
 _CLUSTERING = {"CLUSTERED", "NONCLUSTERED"}
-# Without a name of its own, one of these follows CONSTRAINT.
+# One of these words follows CONSTRAINT if the constraint has no name.
 _CONSTRAINTS = ("PRIMARY", "UNIQUE", "FOREIGN", "CHECK")
 
 
@@ -218,10 +221,10 @@ class Key:
     """A primary key, an index, a foreign key or a CHECK constraint."""
 
     kind: KeyKind
-    #: Empty for a primary key, and where the server is to choose a name.
+    #: Empty for a primary key, and for a key whose name the server chooses.
     name: str
-    #: Each in SQL: a column, perhaps with a length, or an expression in
-    #: brackets. A CHECK has one, its condition.
+    #: The parts of the key in SQL: columns, which may have a length, and expressions
+    #: in brackets. The only part of a CHECK constraint is its condition.
     parts: tuple[str, ...]
     #: The columns that a foreign key refers to.
     refers_to: Reference | None = None
@@ -291,7 +294,7 @@ class Key:
                 words.append(quote(self.name))
         parts = f"({','.join(self.parts)})"
         if self.index_type:
-            # As SHOW CREATE TABLE writes it, without a blank.
+            # SHOW CREATE TABLE writes no space here.
             words[-1] += parts
         else:
             words.append(parts)
@@ -300,7 +303,7 @@ class Key:
         return " ".join(filter(None, [*words, self.options]))
 
     def _column(self, part: str) -> str | None:
-        """Return the name of the column that a part is; None of an expression."""
+        """Return the name of a part that is a column, or None for an expression."""
         reader = Reader(part)
         is_expression = self.kind is KeyKind.CHECK or reader.sees("(")
         return None if is_expression else reader.name()
@@ -313,8 +316,8 @@ class Key:
     @property
     def clustered(self) -> bool | None:
         """
-        Whether a primary key is one that the rows are stored by; None if it
-        leaves that to the server. SHOW CREATE TABLE always tells.
+        Whether a primary key is clustered, or None if the server decides. The
+        output of SHOW CREATE TABLE always contains the decision.
         """
         words = {token.word for token in Reader(self.options)}
         return "CLUSTERED" in words if words & _CLUSTERING else None

@@ -1,8 +1,8 @@
 """
-What TiDB can do, as far as it differs from Django's MySQL backend.
+The features of TiDB that differ from those in Django's MySQL backend.
 
-A flag either derives from an entry of known_issues.py, which has its reason
-and its link, or has both here.
+The reason and the link of a flag are in the entry of known_issues.py from which
+it is derived, or in a comment.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from django.utils.functional import cached_property
 from .known_issues import KNOWN_ISSUES
 from .version import TiDBVersion
 
-#: What a server is taken for as long as nobody has connected to it.
+#: The version that a server is presumed to have before the first connection.
 PRESUMED_VERSION = TiDBVersion((8, 5, 0))
 
 
@@ -26,8 +26,8 @@ class needs_no_connection(cached_property):
     A flag that can be read before there is a connection. It then describes
     ``PRESUMED_VERSION``, and is not kept until the server's version is known.
 
-    Each flag that is a constant of Django's MySQL backend is one: libraries
-    read them while they are imported, when the database need not even exist.
+    All flags that are constants of Django's MySQL backend need no connection,
+    because libraries read them on import, when the database may not exist yet.
     """
 
     def __get__(self, features: Any, cls: Any = None) -> Any:
@@ -75,14 +75,14 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
 
     # -- Connections
 
-    # The variable has no effect, so no connection need ask for it:
+    # The variable has no effect, so it is not read:
     # https://docs.pingcap.com/tidb/stable/system-variables
     is_sql_auto_is_null_enabled = False
 
     # -- Schema
 
-    # Tables without foreign keys that are asked for at the same time are made in
-    # one step, unless the variable is off, as it was before 8.5.
+    # TiDB creates tables without foreign keys in one step if they are requested at the
+    # same time and the variable is on, which is the default since 8.5.
     # https://docs.pingcap.com/tidb/stable/accelerated-table-creation
     @property
     def creates_tables_together(self) -> bool:
@@ -111,12 +111,12 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
 
     @property
     def can_introspect_check_constraints(self) -> bool:
-        # Before, there are none.
+        # Older servers have no CHECK constraints.
         # https://docs.pingcap.com/tidb/stable/constraints#check
         return self.presumed_version >= (7, 2)
 
-    # Which expressions, says defaults.py; without the flag not even Now() may
-    # be one.
+    # Without this flag, Django does not even allow Now() as a db_default. defaults.py
+    # checks which expressions TiDB accepts.
     # https://docs.pingcap.com/tidb/stable/data-type-default-values
     supports_expression_defaults = True
 
@@ -169,7 +169,7 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
 
     # -- EXPLAIN
 
-    # Likewise with 8.0.18:
+    # Django's MySQL backend compares the version with MySQL's 8.0.18:
     # https://docs.pingcap.com/tidb/stable/sql-statement-explain-analyze
     supports_explain_analyze = True
 

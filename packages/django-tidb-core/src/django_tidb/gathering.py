@@ -8,8 +8,8 @@ at the table with another cursor, connection or thread. But makemigrations write
 the indexes and constraints of a new table as operations of their own, and TiDB
 takes several times as long for a statement for each of them as for one statement.
 
-A schema editor cannot see who calls it. So a caller that does nothing between its
-calls says so, with :meth:`Gathering.block`. There are two such callers, both in
+A schema editor cannot see who calls it. A caller that does nothing else between its
+calls therefore enters :meth:`Gathering.block`. There are two such callers, both in
 compat.py: Migration.apply for Django's own operations, and ``migrate
 --run-syncdb``. They fill test databases as well.
 """
@@ -58,14 +58,14 @@ class Gathering:
                 yield
                 self.send()
         finally:
-            # Nothing is left, unless there was an error.
+            # Statements are left only after an error.
             self._pending.take()
             self.origin = outer
 
     def begin_operation(self, origin: str | None) -> None:
         """
-        Say what the next statements of a block belong to; None if they may not
-        be gathered.
+        Set the operation to which the next statements of a block belong. None
+        means that they must not be gathered.
         """
         if origin is None or self._failure:
             self.send()
@@ -112,7 +112,8 @@ class Gathering:
                 try:
                     self._flush()
                 except Exception as error:
-                    # The error of another statement may be suppressed; not this one.
+                    # The caller may suppress errors of its statement, but this error
+                    # belongs to another one, so it is raised again later.
                     self._failure = error
                     raise
             return execute(*args)

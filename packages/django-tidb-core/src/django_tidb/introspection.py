@@ -1,4 +1,4 @@
-"""What TiDB's information_schema tells beyond MySQL's."""
+"""Introspection, including information that only TiDB's information_schema has."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class FieldInfo(_FieldInfo):
 
 class FieldType(str):
     """
-    The path of a plugin's field, with its ``arguments``. inspectdb takes no
-    more than a name from an introspection, and goes on with an opening
-    bracket: the arguments come with it.
+    The path of a plugin's field, with its ``arguments``. inspectdb accepts only
+    a name from an introspection and appends an opening bracket to it; the
+    arguments are inserted after this bracket.
     """
 
     arguments: dict[str, Any]
@@ -74,8 +74,8 @@ class FieldType(str):
 
 class _CursorOn:
     """
-    A cursor for questions about one table, which may be in another database:
-    Django's own questions are about the current one.
+    A cursor for Django's queries about one table. They refer to the current
+    database, and the cursor replaces it by the database of the table.
     """
 
     def __init__(self, cursor: Any, table_name: str) -> None:
@@ -90,7 +90,7 @@ class _CursorOn:
         if params is not None:
             params = [self._table.name if p == self._given else p for p in params]
         if database := self._table.database:
-            # A constant for the server, and nothing that would need an escape.
+            # The server treats this expression as a constant, and it needs no escaping.
             name = f"CONVERT(x'{database.encode().hex()}' USING utf8mb4)"
             sql = sql.replace("DATABASE()", name)
         return self._cursor.execute(sql, params)
@@ -98,14 +98,15 @@ class _CursorOn:
 
 class DatabaseIntrospection(MySQLDatabaseIntrospection):
     def identifier_converter(self, name: str) -> str:
-        # As Django quotes names, two backticks stand for one.
+        # In names that Django quotes, two backticks stand for one.
         return name.replace("``", "`")
 
     @property
     def sql_table_name(self) -> str:
         """
-        What information_schema has of a table, to compare with names in small
-        letters. LOWER() has TiDB 8.5 read about all tables.
+        The SQL expression for the name of a table in information_schema, which
+        can be compared with names in lower case. TiDB 8.5 needs no LOWER(), with
+        which it would read the data of all tables.
         """
         if KNOWN_ISSUES["table-name-case"].affects(self.connection.tidb_version):
             return "LOWER(table_name)"
@@ -146,7 +147,7 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
                 None if column == "NULL" else column for column in constraint["columns"]
             ]
         for key in self._foreign_keys_elsewhere(cursor, table_name):
-            # Its index may have the same name, and is there still.
+            # The index of the foreign key may have the same name and is kept.
             if key.name in constraints:
                 constraints[key.name]["foreign_key"] = None
         if self.connection.features.can_introspect_check_constraints:
@@ -226,8 +227,8 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
 
     def existing(self, names: Iterable[str]) -> set[str]:
         """
-        Return the names, in small letters, of those tables that exist. They are
-        as ``db_table`` gives them.
+        Return those of `names` whose tables exist, in lower case. The names are
+        as in ``Meta.db_table``.
         """
         databases: dict[str, dict[str, list[str]]] = {}
         for given in names:
@@ -274,7 +275,7 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
         """
         Return the tables of models that have an AUTO_INCREMENT, and its column.
         """
-        # Django asks about one table after the other.
+        # Django sends a query for each table.
         if not (names := self.django_table_names()):
             return []
         with self.connection.cursor() as cursor:

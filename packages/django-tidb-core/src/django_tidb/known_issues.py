@@ -1,5 +1,5 @@
 """
-What TiDB lacks or does differently from MySQL, as data.
+A table of features that TiDB lacks or that differ from MySQL.
 
 The feature flags, the command ``manage.py tidb`` and the page
 ``docs/ref/known-issues.md`` all come from this table. For every entry a test
@@ -33,23 +33,23 @@ _ISSUES = "https://github.com/pingcap/tidb/issues"
 
 @dataclass(frozen=True)
 class KnownIssue:
-    """One thing that Django's users of TiDB can meet."""
+    """A difference from MySQL that can affect a Django project."""
 
-    #: A name for it, which never changes.
+    #: The name of the issue, which never changes.
     id: str
-    #: One sentence: what the server does.
+    #: One sentence about the behaviour of the server.
     summary: str
-    #: TiDB's documentation or issue.
+    #: A link to TiDB's documentation or to an issue of TiDB.
     link: str
-    #: One sentence: what this backend does about it.
+    #: One sentence about the behaviour of this backend.
     effect: str
     #: The first release that has the issue.
     since: tuple[int, ...] = (0,)
-    #: The first release that no longer has it; None if all have.
+    #: The first release without the issue, or None if all later releases have it.
     fixed: tuple[int, ...] | None = None
-    #: The server variable that, switched ON, removes it.
+    #: The server variable that removes the issue if it is ON.
     variable: str | None = None
-    #: Yields what in a model is concerned.
+    #: A function that yields the parts of a model that the issue affects.
     concerns: Callable[[type[Model]], Iterable[str]] | None = None
 
     def affects(
@@ -57,8 +57,7 @@ class KnownIssue:
     ) -> bool:
         """
         Return whether a server of `version` has the issue. `variables` are
-        the server's variables, if they have been read; without them one that
-        could be switched either way counts as not switched ON.
+        the server's variables; without them, a variable counts as not ON.
         """
         if version < self.since or (self.fixed and version >= self.fixed):
             return False

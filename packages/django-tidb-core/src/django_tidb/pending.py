@@ -43,7 +43,7 @@ _IN_ALTER_TABLE = {
         MySQLDatabaseSchemaEditor.sql_create_unique.removeprefix(_ADD)
     ),
 }
-# The clauses that they are in CREATE TABLE.
+# The clauses of CREATE TABLE, by the templates of Django's statements.
 _IN_CREATE_TABLE = _IN_ALTER_TABLE | {
     template: template.removeprefix(_ADD)
     for template in (
@@ -55,7 +55,7 @@ _IN_CREATE_TABLE = _IN_ALTER_TABLE | {
 
 @dataclass(eq=False)
 class _Gathered:
-    """A statement about one table, which takes up clauses until it is sent."""
+    """A statement about one table, to which clauses are added until it is sent."""
 
     command: ClassVar[str]
 
@@ -64,7 +64,7 @@ class _Gathered:
     clauses: list[str] = field(default_factory=list)
     #: The operations of a migration that the clauses belong to, in words.
     origins: list[str] = field(default_factory=list)
-    #: The index that the statement has in what sqlmigrate prints.
+    #: The index of the statement in the output of sqlmigrate.
     position: int = 0
 
     @classmethod
@@ -98,17 +98,17 @@ class _Gathered:
 
 @dataclass(eq=False)
 class Creation(_Gathered):
-    """CREATE TABLE: the first clause goes up to the last column."""
+    """CREATE TABLE. Its first clause has all columns."""
 
     command = "CREATE TABLE"
 
-    #: The name of the table, as it is.
+    #: The name of the table, as in Meta.db_table.
     name: str = ""
     #: The text after the clauses.
     end: str = ""
-    #: The other tables that it refers to, each with a field that does.
+    #: The other tables that it refers to, each with a foreign key.
     targets: Mapping[str, Field[Any, Any]] = field(default_factory=dict)
-    #: The statements that cannot be clauses, and follow.
+    #: Statements that cannot be clauses and are sent afterwards.
     followers: list[Any] = field(default_factory=list)
 
     @classmethod

@@ -79,7 +79,7 @@ _LENGTH = 64
 
 
 def _aside(table: TableName) -> tuple[TableName, TableName]:
-    """Return the names that the new and the old table have meanwhile."""
+    """Return the names of the new and the old table during the rebuild."""
     new, old = (
         replace(table, name=truncate_name(f"{table.name}__rebuild_{which}", _LENGTH))
         for which in ("new", "old")
@@ -97,8 +97,8 @@ def _has_room(name: str) -> bool:
 
 def _interim(name: str) -> str:
     """
-    Return the name that a constraint has meanwhile, from which _final() can tell
-    its own. A name that leaves no room for a suffix has tildes for underscores.
+    Return the name of a constraint during the rebuild, from which _final() can tell
+    its own name. A name that leaves no room for a suffix gets tildes for underscores.
 
     Raises ``NotSupportedError`` if it cannot.
     """
@@ -181,8 +181,8 @@ class _Tables:
     def alter(self, table: TableName, change: Change) -> None:
         self.run(Alteration(table, (change,)).sql)
 
-    # -- Foreign keys: one with an interim name stands in for each while it is
-    # -- dropped and made again, so that no row goes unchecked.
+    # -- Foreign keys: while a foreign key is dropped and created again, a copy with an
+    # -- interim name checks the rows.
 
     def point_at_new(self) -> None:
         for child, old in self.referring(self.old):
@@ -193,7 +193,7 @@ class _Tables:
                 self.alter(child, DropKey(key.kind, key.name))
 
     def settle(self, target: TableName, to: TableName) -> None:
-        """Give interim foreign keys to `target` their names, pointing `to`."""
+        """Replace interim foreign keys to `target` by the final ones, to `to`."""
         for child, found in self.referring(target):
             final_target = replace(found, name=to.name)
             definition = self.definition(child)
@@ -221,7 +221,7 @@ class _Tables:
                 self.alter(self.table, AddKey(interim.renamed(name)))
             self.alter(self.table, DropKey(KeyKind.CHECK, interim.name))
 
-    # -- The way back, and the way to the end
+    # -- Reverting and completing a rebuild
 
     def go_back(self) -> None:
         existing = self.existing()
@@ -274,7 +274,7 @@ def rebuild(editor: DatabaseSchemaEditor, alteration: Alteration, reason: str) -
         if not _is_rebuilt_for(change):
             raise ValueError(f"No table is rebuilt for {change.clause}")
     table = alteration.table
-    # As db_table has it.
+    # The name as in Meta.db_table.
     db_table = table.sql[1:-1]
     tables = _Tables(editor, table)
     try:
@@ -316,8 +316,7 @@ def rebuild(editor: DatabaseSchemaEditor, alteration: Alteration, reason: str) -
             tables.point_at_new()  # 5
             tables.rename(tables.new, table)  # 6
         except BaseException:
-            # What goes wrong here as well would only hide the cause; recover()
-            # is for that.
+            # A further error would only hide the cause. The next run calls recover().
             with contextlib.suppress(DatabaseError):
                 tables.go_back()
             raise
@@ -348,19 +347,19 @@ def _check_checks(
 
 def _allowed(connection: DatabaseWrapper, table: TableName) -> bool:
     allowed = connection.tidb_options.get("rebuild_tables", False)
-    # As db_table has it, with its outer backticks or without.
+    # Meta.db_table has the name with or without its outer backticks.
     forms = {table.sql, table.sql[1:-1]}
     return allowed is True or (bool(allowed) and not forms.isdisjoint(allowed))
 
 
 @contextlib.contextmanager
 def copying(connection: DatabaseWrapper) -> Iterator[None]:
-    """Let a connection copy rows as they are, for the length of a block."""
+    """Set session variables with which rows are copied unchanged, for a block."""
     modes = connection.tidb_variables["sql_mode"].split(",")
     with connection.session_variables(
-        # The copy may refer to rows that are still to come.
+        # Copied rows may refer to rows that are not copied yet.
         foreign_key_checks=0,
-        # Keys are copied as they are, 0 too.
+        # Otherwise the server would replace the key 0 by a new id.
         sql_mode=",".join(filter(None, {*modes, "NO_AUTO_VALUE_ON_ZERO"})),
         allow_auto_random_explicit_insert=1,
         # Both statements of a batch read the same snapshot.
@@ -378,7 +377,7 @@ def _create(tables: _Tables, old: TableDefinition, new: TableDefinition) -> None
         for key in new.keys
     )
     tables.run(replace(new, keys=tuple(keys)).sql(tables.new))
-    # What does not change has to be read as it was written.
+    # The server must have kept all parts of the definition that do not change.
     created = tables.definition(tables.new)
     for column in old.columns:
         found = created.column(column.name)
@@ -406,7 +405,7 @@ def _checksum(
     where: str = "",
     params: Iterable[Any] = (),
 ) -> tuple[int, int]:
-    """Return the number of rows and what tells their contents apart."""
+    """Return the number of rows and a checksum of their contents."""
     columns = sorted(definition.stored_columns())
     key = definition.clustered_key or ["_tidb_rowid"]
     texts = ", ".join(
@@ -449,10 +448,10 @@ def batches(
     fetch: Callable[[str, Any], Sequence[Any]], table: str, key: Iterable[str]
 ) -> Iterator[tuple[str, list[Any]]]:
     """
-    Yield conditions, with their parameters, that each hold for some of the rows
-    of a table, whose name is as :func:`in_format` returns it; `key` names the
-    columns that tell its rows apart, and `fetch` returns the rows that a
-    statement finds.
+    Split the rows of a table into batches: yield the SQL condition of each
+    batch, with its parameters. `table` is a name as :func:`in_format` returns
+    it, `key` has the names of columns that identify a row, and `fetch` runs a
+    query and returns its rows.
     """
     key = list(map(_column, key))
     names, values = ", ".join(key), ", ".join(["%s"] * len(key))

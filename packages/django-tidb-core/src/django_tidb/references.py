@@ -1,7 +1,7 @@
 """
 Foreign keys to tables that do not exist yet.
 
-TiDB takes them if ``foreign_key_checks`` is 0, and enforces them as soon as the
+TiDB accepts them if ``foreign_key_checks`` is 0, and enforces them as soon as the
 other table exists: https://docs.pingcap.com/tidb/stable/foreign-key
 """
 
@@ -23,7 +23,7 @@ __all__ = ["ForwardReferences", "targets"]
 
 
 def targets(model: type[Model]) -> dict[str, Field[Any, Any]]:
-    """Return the other tables that a model refers to, each with a field that does."""
+    """Return the other tables that a model refers to, each with a foreign key."""
     found = {
         field.target_field.model._meta.db_table: field
         for field in model._meta.local_fields
@@ -38,17 +38,17 @@ class ForwardReferences:
 
     def __init__(self, connection: DatabaseWrapper) -> None:
         self.connection = connection
-        # The tables that exist or do not, by their names in lower case.
+        # Whether tables exist, by their names in lower case.
         self._existing: dict[str, bool] = {}
         # Tables that did not exist when a foreign key to them was created.
         self._awaited: set[str] = set()
 
     def set_existing(self, table: str, existing: bool) -> None:
-        """Note that a table has been created, or is gone."""
+        """Record that a table has been created or dropped."""
         self._existing[table.lower()] = existing
 
     def missing(self, tables: Iterable[str]) -> list[str]:
-        """Return those tables that do not exist; ask the server if need be."""
+        """Return those tables that do not exist. This may query the server."""
         unknown = [name for name in tables if not self._existing.get(name.lower())]
         if unknown:
             existing = self.connection.introspection.existing(unknown)
@@ -68,8 +68,8 @@ class ForwardReferences:
         return bool(missing)
 
     def _check(self, field: Field) -> None:
-        # When the other table is created, the server would report the fault
-        # for that one: errors 3780 and 1822.
+        # Otherwise the server would report the error only when the other table is
+        # created: errors 3780 and 1822.
         target = field.target_field
         own, other = (f.db_parameters(self.connection) for f in (field, target))
         if own["type"] != target.rel_db_type(self.connection) or own.get(
@@ -89,11 +89,11 @@ class ForwardReferences:
             )
 
     def check_awaited(self) -> None:
-        """Raise ``OperationalError`` for a foreign key whose table has not come."""
+        """Raise ``OperationalError`` if a foreign key refers to a missing table."""
         awaited, self._awaited = self._awaited, set()
         if not (missing := self.missing(awaited)):
             return
-        # The tables that referred to them may be gone by now, or refer to others.
+        # The tables with these foreign keys may have been dropped or altered meanwhile.
         for name in missing:
             for table in self._referring(TableName.of(name)):
                 raise OperationalError(

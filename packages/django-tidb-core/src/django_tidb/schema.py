@@ -149,7 +149,7 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
                 model, old_db_table_comment, new_db_table_comment
             )
 
-    # -- What a column is
+    # -- Definitions of columns
 
     def _iter_column_sql(
         self,
@@ -212,7 +212,7 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
             return default_sql(field, self.connection)
 
     def _drops_default(self, field: Field) -> bool:
-        # docs/ref/settings.md says what this option is for.
+        # docs/ref/settings.md describes this option.
         if not self.connection.tidb_options.get("drop_unsupported_db_defaults"):
             return False
         if not has_db_default(field):
@@ -263,7 +263,8 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
                 and not field.primary_key
                 and field.db_type(self.connection) is not None
             ):
-                # First, so that the foreign key does not get an index of its own.
+                # It comes first, so that the foreign key does not get an index of its
+                # own.
                 statements.insert(0, self._create_unique_sql(model, [field]))
             if check := field.db_parameters(self.connection)["check"]:
                 statements += self._checks_of_added(model, field, check)
@@ -347,8 +348,8 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         *args: Any,
     ) -> None:
         super()._alter_field(model, old_field, new_field, old_type, new_type, *args)
-        # Django does this together with the foreign keys, so it does not where the
-        # server has none.
+        # Django alters the referring columns when it restores the foreign keys, so it
+        # does not if the server has no foreign keys.
         if (
             not self.connection.features.supports_foreign_keys
             and old_field.unique
@@ -378,11 +379,12 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         self, table: str, old_field: Field, new_field: Field, new_type: str
     ) -> str:
         if old_field.column.lower() != new_field.column.lower():
-            # MySQL's method adds to the type, which RENAME COLUMN does not name.
+            # The method of Django's MySQL backend extends the type, which RENAME COLUMN
+            # does not contain.
             return super(MySQLDatabaseSchemaEditor, self)._rename_field_sql(
                 table, old_field, new_field, new_type
             )
-        # RENAME COLUMN to the same name in other letters does nothing.
+        # RENAME COLUMN does nothing if only the case of the name changes.
         modify, _ = self._modify_sql(old_field.model, old_field, old_field.null)
         old, new = map(self.quote_name, (old_field.column, new_field.column))
         definition = modify.removeprefix(f"MODIFY {old} ")
@@ -536,7 +538,7 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         """
         table = model._meta.db_table
         if self.collect_sql:
-            # From Django 6.1 on, what it is called until it is renamed.
+            # Since Django 6.1, this maps a renamed table to its name in the database.
             table = getattr(self, "collected_table_renames", {}).get(table, table)
         return [
             key.name
@@ -549,7 +551,7 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
     ) -> Statement:
         statement = super()._create_fk_sql(model, field, suffix)
         target = TableName.of(field.target_field.model._meta.db_table)
-        # The server would look in the database of the model's table.
+        # Without a database name, the server would look in the database of the model.
         if TableName.of(model._meta.db_table).database and not target.database:
             current = self.connection.settings_dict["NAME"]
             name = TableName(target.name, current).sql
@@ -568,11 +570,12 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
             column_names,
             f"_fk_{target}" if elsewhere else suffix,
         )
-        # quote_name() would take one that is left for the end of the name.
+        # quote_name() would take a remaining backtick for the end of the name.
         return name.replace("`", "")
 
     def _field_should_be_indexed(self, model: type[Model], field: Field) -> bool:
-        # Unlike MySQL's method this one need not ask for the storage engine.
+        # Unlike the method of Django's MySQL backend, this one does not query the
+        # storage engine.
         if not field.db_index or field.unique or self._is_limited_data_type(field):
             return False
         # TiDB makes the index of a foreign key itself.

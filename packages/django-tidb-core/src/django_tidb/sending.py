@@ -1,7 +1,7 @@
 """
-How a schema editor sends its statements: at once or gathered, with a clean-up
-after an operation that fails half way, and by a new table where ALTER TABLE is
-refused. schema.py says which statements they are.
+The part of the schema editor that sends statements: at once or gathered. It
+restores the table after an operation that fails half way, and rebuilds a table
+if the server refuses ALTER TABLE. The statements are written in schema.py.
 """
 
 from __future__ import annotations
@@ -68,8 +68,9 @@ _EXISTS = (1061, 1826, 3822)
 
 class _Quoted(bytes):
     """
-    A value other than a text or a number, as mysqlclient quotes it. Django writes
-    it into SQL with %s, which would make a text that begins with b of plain bytes.
+    A literal for a value other than a text or a number. mysqlclient quotes such
+    values as bytes, and Django inserts literals into SQL with %s, so str() has to
+    return the literal.
     """
 
     sql: str
@@ -85,24 +86,24 @@ class _Quoted(bytes):
 
 
 class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
-    """The half of the schema editor that has to do with the server."""
+    """The part of the schema editor that sends statements to the server."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Django sets it in __enter__(), and an editor need not be entered.
+        # Django sets this attribute in __enter__(), which not all callers use.
         self.deferred_sql: list[Any] = []
         self.references = ForwardReferences(self.connection)
         self._gathering = Gathering(self.connection, self._send_gathered)
         # The tables that operations alter in several steps, the innermost last.
         self._undos: list[Undo] = []
-        # Tables whose rebuild, begun by an earlier run, has been completed, and what
-        # they were before it.
+        # The tables whose rebuild was interrupted in an earlier run and completed in
+        # this one, with their definitions before the rebuild.
         self._completed_rebuilds: dict[TableName, TableDefinition] = {}
         self._last_statement: tuple[str, Any] | None = None
         self._literal = False
 
     def __enter__(self) -> Any:
-        # They may have been set since they were last read.
+        # The variables may have been set since they were last read.
         self.connection.tidb_variables.refresh()
         return super().__enter__()
 
@@ -149,7 +150,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         quoted = super().quote_value(value)
         if isinstance(quoted, bytes):
             return _Quoted(quoted, value)
-        # Before Django 5.0 they are doubled for a format.
+        # Before Django 5.0, percent signs are doubled for a format string.
         if django.VERSION < (5, 0) and isinstance(value, str):
             return quoted.replace("%%", "%")
         return quoted
@@ -158,7 +159,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         return str(self.quote_value(value))
 
     def _collect_comment(self, text: str) -> None:
-        # A name or a value in it may have several lines.
+        # The text may contain a name or a value of several lines.
         self.collected_sql += [f"-- {line}" for line in text.splitlines()]
 
     # -- Statements that are gathered: see gathering.py
@@ -185,7 +186,8 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
             self._gather(creation)
 
     def _gather(self, statement: Creation | Addition) -> None:
-        # These would take statements later: to quote a value, and to add a CHECK.
+        # Quoting a value and adding a CHECK constraint need these, and must not send
+        # statements while others are gathered.
         self.connection.ensure_connection()
         _ = self.connection.features.supports_table_check_constraints
         self._gathering.add(statement)
@@ -197,7 +199,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         return self.collect_sql or not self.connection.in_atomic_block
 
     def _send_gathered(self, statements: list[Creation | Addition]) -> None:
-        # They have been collected already when they were gathered.
+        # With collect_sql, the statements were collected when they were gathered.
         if not self.collect_sql:
             for statement in self._send_together(statements):
                 with statement.named_in_errors():
@@ -343,14 +345,14 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         return self._last_statement == last and bool(_MODIFY.match(str(sql)))
 
     def _has_been_done(self, sql: Any, params: Any) -> bool:
-        """Return whether a rebuild that was completed has done this."""
+        """Return whether a completed rebuild has made this change."""
         if not self._completed_rebuilds:
             return False
         alteration = self._alteration(str(sql), params)
         if alteration is None:
             return False
         before = self._completed_rebuilds.get(alteration.table)
-        # What had been done before the rebuild was not done by it.
+        # A change that had been made before the rebuild was not made by it.
         return (
             before is not None
             and not alteration.is_done(before)
@@ -443,9 +445,9 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         self, model: type[Model], changes: Sequence[Change], reason: str
     ) -> None:
         """
-        Make `changes` that ALTER TABLE cannot make, for this `reason`, a
-        sentence, by a new table. For plugins, which know beforehand. The changes
-        are about columns, the primary key, and the table options in
+        Make `changes` that ALTER TABLE does not support by rebuilding the table.
+        `reason` is a sentence that explains why. Plugins call this method. The
+        changes can concern columns, the primary key, and the table options in
         :data:`django_tidb.changes.ROW_ID_OPTIONS`.
 
         Raises ``NotSupportedError``, before any change, if the table has rows
@@ -487,7 +489,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
                     yield
                 self._gathering.send_addition()
         except Exception:
-            # It need not be a DatabaseError: perhaps the SQL cannot be written.
+            # This includes errors that are raised while the SQL is written.
             self._gathering.drop_addition()
             undo.run()
             raise

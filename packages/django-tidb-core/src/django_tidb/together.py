@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["create_together"]
 
-# More of them gain little: the server has one step for what has come meanwhile.
+# More connections gain little, because the server creates all requested tables in
+# one step.
 _CONNECTIONS = 32
-# Session variables that the last statement sets, or the clock.
+# Session variables whose values depend on the last statement or on the time.
 _OF_THE_LAST_STATEMENT = (
     *("error_count", "identity", "last_insert_id", "rand_seed1", "rand_seed2"),
     *("tidb_current_ts", "timestamp", "warning_count"),
@@ -42,7 +43,7 @@ def create_together(
     that is faster; return those that are left, in their order. Raises the first
     error that the server answers; other tables may exist then.
     """
-    # A comment with these words only costs time.
+    # A comment may contain these words too, which costs only time.
     left = [creation for creation in creations if "FOREIGN KEY" in creation.sql]
     together = [creation for creation in creations if creation not in left]
     if (

@@ -43,20 +43,20 @@ class Undo:
         """Read the table's definition, before the operation's first statement."""
         if self._begun:
             return
-        # Set first, because statements of recover() come here too.
+        # It is set first, because the statements of recover() call this method too.
         self._begun = True
         self.before_rebuild = recover(self.editor, self.table)
         self.before = read_definition(self.editor.connection, self.table)
 
     def run(self) -> None:
         """
-        Make the table what it was; log what cannot be undone, so that the
+        Restore the table. Errors are logged and not raised, so that the
         operation's own error is raised.
         """
         if self.before is None:
             return
         try:
-            # The next run begins with recover().
+            # The next run of the migration calls recover() first.
             if interrupted(self.editor, self.table):
                 return
             now = read_definition(self.editor.connection, self.table)
@@ -65,7 +65,7 @@ class Undo:
             return
         for change in changes_to(now, self.before):
             try:
-                # Django's own method: a rebuild would be too much here.
+                # This is Django's method, which never rebuilds a table.
                 BaseDatabaseSchemaEditor.execute(
                     self.editor, Alteration(now.name, (change,)).sql, None
                 )
