@@ -21,8 +21,9 @@ ensure_driver()
 
 import MySQLdb  # noqa: E402
 
-# The fixture tidb_server sets the variable too.
+# The fixture tidb_server sets TIDB_HOST too.
 EXTERNAL_HOST = os.environ.get("TIDB_HOST")
+ROAMING_SERVERS = roaming.servers_wanted()
 
 
 def _connect(server):
@@ -40,8 +41,9 @@ def _connect(server):
 def roaming_cluster(cluster_binaries, tmp_path_factory):
     """The cluster of the test mode TIDB_CLUSTER, and what moves connections in it."""
     config = roaming.config(tmp_path_factory.mktemp("certificate"))
-    servers = roaming.servers_wanted()
-    with running_cluster(cluster_binaries, servers=servers, config=config) as cluster:
+    with running_cluster(
+        cluster_binaries, servers=ROAMING_SERVERS, config=config
+    ) as cluster:
         mode = roaming.Roaming(server.port for server in cluster.servers)
         with mode.installed(DatabaseWrapper):
             yield cluster, mode
@@ -51,7 +53,7 @@ def roaming_cluster(cluster_binaries, tmp_path_factory):
 def tidb_server(request):
     """A running TiDB, which TIDB_HOST and the other variables point to."""
     with ExitStack() as stack:
-        if roaming.servers_wanted():
+        if ROAMING_SERVERS:
             cluster, _ = request.getfixturevalue("roaming_cluster")
             server = cluster.as_server()
         else:
@@ -70,7 +72,7 @@ def tidb_server(request):
 @pytest.fixture(autouse=True)
 def _stay_on_one_server(request):
     """What holds for one server only is tested on the first one."""
-    if request.node.get_closest_marker("one_server") and roaming.servers_wanted():
+    if request.node.get_closest_marker("one_server") and ROAMING_SERVERS:
         _, mode = request.getfixturevalue("roaming_cluster")
         with mode.at_home():
             yield
