@@ -8,9 +8,11 @@ import pytest
 from django.db import connections
 
 from django_tidb import plugins
+from django_tidb.base import DatabaseWrapper
 from django_tidb.driver import ensure_driver
 from django_tidb.known_issues import all_known_issues
 from django_tidb.version import TiDBVersion
+from tests import roaming
 from tests.tables import isolated_models, model_class, tables_of_models
 from tests.tidbserver.cluster import find_binaries, find_proxy, running_cluster
 from tests.tidbserver.launcher import GoMissing, LauncherError, running_server
@@ -19,8 +21,9 @@ ensure_driver()
 
 import MySQLdb  # noqa: E402
 
-# The fixture tidb_server sets the variable too.
+# The fixture tidb_server sets TIDB_HOST too.
 EXTERNAL_HOST = os.environ.get("TIDB_HOST")
+ROAMING_SERVERS = roaming.servers_wanted()
 
 
 def _connect(server):
@@ -35,9 +38,26 @@ def _connect(server):
 
 
 @pytest.fixture(scope="session")
-def tidb_server():
+def roaming_cluster(cluster_binaries, tmp_path_factory):
+    """The cluster of the test mode TIDB_CLUSTER, and what moves connections in it."""
+    config = roaming.config(tmp_path_factory.mktemp("certificate"))
+    with running_cluster(
+        cluster_binaries, servers=ROAMING_SERVERS, config=config
+    ) as cluster:
+        mode = roaming.Roaming(server.port for server in cluster.servers)
+        with mode.installed(DatabaseWrapper):
+            yield cluster, mode
+
+
+@pytest.fixture(scope="session")
+def tidb_server(request):
     """A running TiDB, which TIDB_HOST and the other variables point to."""
-    with running_server() as server:
+    with ExitStack() as stack:
+        if ROAMING_SERVERS:
+            cluster, _ = request.getfixturevalue("roaming_cluster")
+            server = cluster.as_server()
+        else:
+            server = stack.enter_context(running_server())
         before = dict(os.environ)
         os.environ.update(server.environ)
         if server.log is not None:
@@ -48,6 +68,17 @@ def tidb_server():
         yield server
         os.environ.clear()
         os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _stay_on_one_server(request):
+    """What holds for one server only is tested on the first one."""
+    if request.node.get_closest_marker("one_server") and ROAMING_SERVERS:
+        _, mode = request.getfixturevalue("roaming_cluster")
+        with mode.at_home():
+            yield
+    else:
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -158,6 +158,7 @@ def test_of_another_column_name(history):
     check(project, *keys)
 
 
+@pytest.mark.one_server("The ids of another server can be smaller.")
 def test_shard_bits_are_raised(history):
     project = history(BigAutoRandomField(primary_key=True, shard_bits=3))
     keys = fill(project)

@@ -520,6 +520,7 @@ def test_share_of_the_id_space(key):
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.one_server("Another server has reserved ids that are left.")
 def test_recovery_of_a_table_without_ids():
     """What the documentation says about error 8059."""
     with allow_explicit_ids(), pytest.warns(RuntimeWarning, match=r"100\.0% of"):

@@ -24,6 +24,7 @@ from tests.tidbserver.launcher import (
     START_ATTEMPTS,
     Binary,
     Program,
+    Server,
     built,
     find_binary,
     free_port,
@@ -262,6 +263,20 @@ class Cluster:
         servers = ",".join(server.address for server in self.servers)
         return {**_environ(self.port), "TIDB_SERVERS": servers}
 
+    def as_server(self) -> Server:
+        """Return the first server as what running_server() gives."""
+        first = self.servers[0]
+        return Server(
+            host=LOOPBACK,
+            port=first.port,
+            user="root",
+            password="",
+            version=read_handshake(LOOPBACK, first.port),
+            origin=self._binaries.server.origin,
+            log=self.directory / first.name / "tidb.log",
+            process=first,
+        )
+
     def start(self, timeout: float = START_TIMEOUT) -> None:
         """Start everything that does not run, and wait until it answers.
 
@@ -413,8 +428,8 @@ def running_cluster(
     `binaries` are those of find_binaries(), which is called without them.
     `timeout` is how many seconds each program may take to answer. For
     `durable` see Cluster. `config` is the text of a TiDB configuration file
-    (TOML) for the servers, without [tikv-client]. Raises LauncherError, of which
-    GoMissing is a subclass.
+    (TOML) for the servers, without [tikv-client]. Raises LauncherError, GoMissing
+    among others.
     """
     if servers < 1:
         raise ValueError(f"servers is {servers!r}; a cluster has at least one.")
