@@ -186,8 +186,10 @@ def proxied(reconnect):
     direct = {name: settings[name] for name in ("HOST", "PORT")}
     with Proxy(settings["HOST"], int(settings["PORT"])) as proxy:
         reconnect(HOST=proxy.host, PORT=str(proxy.port))
-        yield proxy
-        reconnect(**direct)
+        try:
+            yield proxy
+        finally:
+            reconnect(**direct)
     wait_for_the_server()
 
 
