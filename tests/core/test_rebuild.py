@@ -310,6 +310,7 @@ needs_generated = pytest.mark.skipif(
 )
 
 
+@pytest.mark.long
 @needs_generated
 @pytest.mark.parametrize("killed", [False, True])
 def test_fault_at_every_step(shop, allowed, monkeypatch, killed):
@@ -430,6 +431,7 @@ def other():
     with_database.close()
 
 
+@pytest.mark.long
 def test_writes_at_every_step(shop, allowed, monkeypatch, other):
     # At each statement another connection writes. What it was told is
     # committed is there in the end, whether the rebuild was refused or not.
@@ -535,6 +537,7 @@ texts = st.text(
 )
 
 
+@pytest.mark.long
 @example(comment="\\", default="\\1", name="`")
 @settings(
     max_examples=25,
