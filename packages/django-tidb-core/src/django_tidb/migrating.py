@@ -198,7 +198,7 @@ class MigrateRun:
                         counter.show(str(job))
                     # Older servers read all finished jobs as well.
                     ended.wait(max(INTERVAL, 10 * (time.monotonic() - began)))
-        except Error:
+        except Exception:
             # The statement itself must not fail because its counter does.
             logger.warning("The progress of %s is not shown.", sql, exc_info=True)
 
