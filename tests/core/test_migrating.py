@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from django.core.management.base import OutputWrapper
 from django.core.management.commands.migrate import Command
-from django.db import connections, migrations, models
+from django.db import OperationalError, connections, migrations, models
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.state import ProjectState
 from django.test.utils import CaptureQueriesContext
@@ -206,3 +206,22 @@ def test_counter_that_fails(command, monkeypatch, caplog):
     assert record.getMessage() == "The progress of X is not shown."
     assert "No jobs today." in str(record.exc_info[1])
     assert command.stdout.getvalue() == ""
+
+
+def test_lost_session_with_state_of_the_project_is_not_replaced(command):
+    error = OperationalError(2013, "Lost connection")
+    sql = "CREATE INDEX a ON b (c)"
+    run = MigrateRun(connection, command)
+    # A new session has no state of other tests.
+    connection.close()
+    connection.ensure_connection()
+    assert run.wait_after(error, sql) is False
+    with connection.cursor() as cursor:
+        cursor.execute("SET @locked_by = 'a receiver of pre_migrate'")
+    session = connection.connection
+    assert run.wait_after(error, sql) is None
+    assert connection.connection is session
+    assert "may have executed the statement" in command.stderr.getvalue()
+    connection.close()
+    connection.ensure_connection()
+    assert run.wait_after(error, sql) is False

@@ -210,13 +210,18 @@ class MigrateRun:
         """
         if error.args[0] not in _OUTLIVED:
             return None
-        if self.has_run_code or self.connection.in_atomic_block:
+        is_lost = error.args[0] in _LOST
+        if (
+            self.has_run_code
+            or (is_lost and self.connection.tidb_session.personal)
+            or self.connection.in_atomic_block
+        ):
             self.tell(
                 "The server may have executed the statement, or still execute it: see "
                 "'manage.py tidb jobs'."
             )
             return None
-        if error.args[0] in _LOST:
+        if is_lost:
             self.connection.close()
         try:
             job = _job_of(self._tag, sql, jobs.unfinished(self.connection))
