@@ -38,9 +38,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 DRIVER = ensure_driver()
 
 # A query that takes very long. SLEEP() would do, but KILL QUERY does not make it fail.
-LONG = "SELECT COUNT(*) FROM {0} a, {0} b, {0} c, {0} d".format(
-    "information_schema.columns"
-)
+LONG = "SELECT COUNT(*) FROM " + ", ".join(f"fault {name}" for name in "abcdefghijkl")
 
 
 @dataclass
@@ -382,13 +380,16 @@ def is_connected(case, connection_id):
 
 @contextmanager
 def killer(case, connection_id, statement):
-    """Execute `statement` when the connection is executing LONG."""
+    """
+    Execute `statement` when the connection has executed LONG for a second: before the
+    rows are read, a query that is killed can end with error 1105.
+    """
     errors = []
 
     def is_executing():
         case.observer.execute(
             "SELECT COUNT(*) FROM information_schema.processlist "
-            "WHERE id = %s AND info LIKE '%%columns d%%'",
+            "WHERE id = %s AND info LIKE '%%fault l' AND time >= 1",
             [connection_id],
         )
         return case.observer.fetchone() == (1,)

@@ -335,6 +335,17 @@ def _as_signed(value: int, expression: Any, connection: DatabaseWrapper) -> int:
 
 
 class SQLInsertCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLInsertCompiler):
+    if django.VERSION < (6, 1):
+
+        def as_sql(self) -> Any:
+            statements = super().as_sql()
+            # Django quotes these names without a method of the compiler.
+            fields = self.query.fields
+            names = (self.query.get_meta().db_table, *(f.column for f in fields))
+            if not any("%" in name for name in names):
+                return statements
+            return [(in_format(sql), params) for sql, params in statements]
+
     def execute_sql(self, returning_fields: Any = None) -> Any:
         if not self.query.raw:
             return super().execute_sql(returning_fields)
