@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from .base import DatabaseWrapper
 
-# Django has it from 5.2.
+# Django has ColPairs from 5.2.
 COL_PAIRS: Any = getattr(expressions, "ColPairs", ())
 
 
@@ -380,7 +380,7 @@ class SQLInsertCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLInsertCompiler):
         (obj,) = self.query.objs
         value = getattr(obj, field.attname)
         if hasattr(value, "resolve_expression"):
-            # The server computes it, so the type has to tell.
+            # The server computes the id, so its sign follows from the column's type.
             return "unsigned" not in field.db_type(self.connection).lower()
         value = field.get_db_prep_save(value, self.connection)
         return isinstance(value, int) and value < 0

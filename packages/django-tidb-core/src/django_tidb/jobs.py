@@ -31,8 +31,8 @@ UNFINISHED = (
     *("none", "queueing", "running", "done", "pausing", "paused"),
     *("cancelling", "rollingback"),
 )
-# What follows the type in a row about a part of a job: one ALTER TABLE with several
-# clauses is one job with several parts. Older servers add how an index is filled.
+# The text after the type in a row about a part of a job: an ALTER TABLE with several
+# clauses is one job with several parts. Older servers add the way an index is filled.
 _PART = "/* subjob */"
 
 

@@ -218,7 +218,7 @@ class OutcomeMixin(BaseDatabaseWrapper):
         else:
             commits = effect.commits
             if row is not None and row.left is not Left.ALIVE:
-                # The first one is the cause of the others.
+                # The first error is the cause of the later ones.
                 transaction.ended_by = transaction.ended_by or error
         return commits and row is not None and not row.definite
 
@@ -303,7 +303,7 @@ class OutcomeMixin(BaseDatabaseWrapper):
             raise
         finally:
             self._is_connecting = False
-        # What the backend and connection_created have set, they set again.
+        # The backend and connection_created set their session state again.
         session.personal = False
         session.pending = NOTHING
         if session.manual and self.autocommit:
@@ -317,7 +317,7 @@ class OutcomeMixin(BaseDatabaseWrapper):
         super().close()
 
     def _loss_of_state(self, error: BaseException) -> OperationalError:
-        """Return what tells the application that `error` has cost it its session."""
+        """Return the error that reports the loss of the session because of `error`."""
         return OperationalError(
             error.args[0] or ErrorNumber.SERVER_LOST.value,
             f"The database connection {self.alias!r} was lost outside of a "
@@ -356,11 +356,11 @@ class OutcomeMixin(BaseDatabaseWrapper):
         force_begin_transaction_with_broken_autocommit: bool = False,
     ) -> None:
         session = self.tidb_session
-        # Only atomic() passes it.
+        # Only atomic() passes this argument.
         is_block = force_begin_transaction_with_broken_autocommit
         if not autocommit:
             self.validate_no_atomic_block()
-            # A hook that raised has left it set.
+            # An on_commit() hook that raised an error has left this attribute set.
             self.run_commit_hooks_on_set_autocommit_on = False
             self._begin()
             super().set_autocommit(False, is_block)
@@ -445,7 +445,7 @@ class OutcomeMixin(BaseDatabaseWrapper):
             # atomic(), or the application, calls rollback().
             raise
         except BaseException:
-            # It was interrupted. Any further statement could commit.
+            # The call was interrupted. Any further statement could commit.
             session.manual = self._is_manual
             self._discard()
             raise

@@ -62,7 +62,7 @@ _REFUSED = (
 )
 
 
-# The errors for an index, a foreign key or a CHECK whose name the table has.
+# The errors for an index, a foreign key or a CHECK whose name is already in use.
 _EXISTS = (1061, 1826, 3822)
 
 
@@ -284,8 +284,8 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
 
     def _becomes_clause(self, statement: Any) -> bool:
         """
-        Make what `statement` adds to its table a clause of a pending statement,
-        if it can be one; return whether it has become one.
+        Add `statement` as a clause to a pending statement for the same table, if
+        that is possible; return whether it was added.
         """
         if not isinstance(statement, Statement):
             return False

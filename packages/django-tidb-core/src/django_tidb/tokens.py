@@ -48,7 +48,7 @@ _MARK = re.compile(
 
 # A text in which a quotation mark is written twice, and nothing is escaped.
 _UNESCAPED = r"'[^']*(?:''[^']*)*'"
-# A column of the type ENUM or SET, and what else can look like one.
+# A column of the type ENUM or SET, and other text that can look like one.
 _COLUMN = rf"""(?:{_NAME}|"[^"]*(?:""[^"]*)*")"""
 _MEMBERS = rf"{_COLUMN} (?:enum|set)\(({_UNESCAPED}(?:,{_UNESCAPED})*)\)"
 _MEMBERS_OR_TEXT = re.compile(rf"{_MEMBERS}|{_TEXT}|{_NAME}", re.DOTALL)
