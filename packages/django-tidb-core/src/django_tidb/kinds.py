@@ -45,7 +45,7 @@ class Effect:
 
 #: The effect of a statement that only reads.
 NOTHING = Effect()
-#: The effect of a statement that is not understood.
+#: The effect of a statement that this module does not understand.
 EVERYTHING = Effect(True, True, True, True, True)
 
 _WRITES = Effect(writes=True)
@@ -184,7 +184,7 @@ def _effect_of_statement(words: Sequence[str]) -> Effect:
 
 
 def _parts(words: Sequence[str]) -> Effect:
-    """Return what the parts of a query, or of a statement with one, may do."""
+    """Return the possible effects of a query, or of a statement that contains one."""
     effect = NOTHING
     # Some words have a meaning only before or after others.
     padded = ("", *words, "", "")

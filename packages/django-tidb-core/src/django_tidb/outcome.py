@@ -3,9 +3,9 @@ The outcome of transactions: whether the server has rolled back, has committed,
 or whether that is unknown.
 
 Each error of the server and the driver passes through :class:`ErrorWrapper`,
-which reads in :data:`django_tidb.errors.ERRORS` what it leaves of the
-transaction. All that a connection has to remember for that is in one object,
-``connection.tidb_session``.
+which looks up its effect on the transaction in
+:data:`django_tidb.errors.ERRORS`. The object ``connection.tidb_session`` holds
+all state that a connection needs for this.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ class Transaction:
         self.point = point
         #: Whether an atomic() block has begun it, so that it ends with the block.
         self.is_block = False
-        #: The error with which the server has ended the transaction, or after which
-        #: it is not known whether COMMIT has.
+        #: The error with which the server has ended the transaction, or after which it
+        #: is unknown whether COMMIT has ended it.
         self.ended_by: BaseException | None = None
-        #: Whether a statement in it, such as DDL, has committed what preceded it.
+        #: Whether a statement in it, such as DDL, has committed the statements before.
         self.is_split = False
         #: Whether set_rollback() was called for the outermost block.
         self.is_rollback_wanted = False
@@ -257,7 +257,7 @@ class OutcomeMixin(BaseDatabaseWrapper):
 
     def set_rollback(self, rollback: bool) -> None:
         super().set_rollback(rollback)
-        # In the outermost block only.
+        # This applies in the outermost block only.
         if not any(self.savepoint_ids):
             self.tidb_session.transaction.is_rollback_wanted = rollback
 
@@ -327,8 +327,8 @@ class OutcomeMixin(BaseDatabaseWrapper):
         )
 
     def _close(self) -> None:
-        # The drivers raise an error if the connection is closed already, which would
-        # hide the one with which it was lost.
+        # The drivers raise an error if the connection is closed already. That error
+        # would hide the one with which the connection was lost.
         if self.connection is not None:
             with suppress(self.Database.Error):
                 self.connection.close()
@@ -373,8 +373,8 @@ class OutcomeMixin(BaseDatabaseWrapper):
         if not session.transaction.is_block:
             self._refuse_ended_transaction()
         if self.connection is None and self.settings_dict["AUTOCOMMIT"]:
-            # The next connection begins with autocommit, so it need not be made now:
-            # an error of that would hide the one with which the last one was lost.
+            # A new connection begins with autocommit, so none is made now. An error
+            # while connecting would hide the error that lost the last connection.
             self.validate_no_atomic_block()
             self.autocommit = True
             session.manual = False

@@ -335,7 +335,7 @@ class UnclosedError(Exception):
 def statement_tokens(sql: str, escapes: bool) -> list[StatementToken]:
     """
     Return the tokens of `sql`, which may be several statements, without comments.
-    A comment with contents that the server executes, or that hold hints, is one
+    A comment with contents that the server executes, or that are hints, is one
     token.
 
     `escapes` tells whether a backslash in a string escapes the next character.
