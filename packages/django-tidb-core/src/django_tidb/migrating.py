@@ -170,7 +170,7 @@ class MigrateRun:
     @contextmanager
     def sending(self, sql: str) -> Iterator[str]:
         """
-        Send a DDL statement in this block: the text with its tag that is given. After
+        Yield the DDL statement with its tag, for the block to send. After
         :data:`DELAY`, a counter is shown until the end of the block.
         """
         if self._is_quiet:

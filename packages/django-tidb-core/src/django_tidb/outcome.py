@@ -33,7 +33,7 @@ __all__ = ["ErrorWrapper", "OutcomeMixin", "Point", "Session", "Transaction"]
 
 logger = logging.getLogger("django.db.backends")
 
-# COMMIT itself, and SET autocommit = 1 while a transaction is open.
+# The effect of COMMIT, and of SET autocommit = 1 while a transaction is open.
 _COMMIT = Effect(commits=True)
 
 
