@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from .base import DatabaseWrapper
 
-# Django has it from 5.2.
+# Django has ColPairs from 5.2.
 COL_PAIRS: Any = getattr(expressions, "ColPairs", ())
 
 
@@ -53,9 +53,9 @@ class AsTiDBMixin:
         sql, params = as_sql(self, self.connection)
         return sql, params
 
-    # What a compiler returns is sent with parameters, or formatted with them:
-    # for a percent sign in a name it needs two. Names are quoted for every column
-    # of every query, so they are cached with these. Django 6.1 renamed the method.
+    # The SQL of a compiler is sent or formatted with parameters, so each percent
+    # sign in a name is doubled. Names are quoted for every column of every query,
+    # so the result is cached. Django 6.1 renamed the method.
     if django.VERSION >= (6, 1):
 
         def quote_name(self, name: str) -> str:
@@ -159,8 +159,8 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
         if outer:
             group_by = self._hide_aliases(outer, group_by)
         if self.has_extra_select:
-            # A composite key is one expression with several columns. Django cuts
-            # what is selected in addition off the rows by the number of expressions.
+            # A composite key is one expression with several columns. Django uses the
+            # number of expressions to cut the additional columns off the rows.
             # https://docs.djangoproject.com/en/stable/topics/composite-primary-key/
             self.col_count = sum(
                 len(expression) if isinstance(expression, COL_PAIRS) else 1
@@ -224,8 +224,8 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
 
     def _name_columns(self) -> None:
         """
-        Give each column a name of its own, under which Django selects it again from
-        the query, without what is selected in addition.
+        Give each column a name of its own. Django selects the columns again from the
+        query by these names, without the additional ones.
         """
         self.select = [
             # The columns of a composite key have one position, and no alias.
@@ -349,7 +349,7 @@ class SQLInsertCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLInsertCompiler):
     def execute_sql(self, returning_fields: Any = None) -> Any:
         if not self.query.raw:
             return super().execute_sql(returning_fields)
-        # The row is saved as a serializer has read it, its id included.
+        # The row is saved with the values, and the id, that a serializer has read.
         with loading_fixtures(self.connection):
             return super().execute_sql(returning_fields)
 
@@ -380,7 +380,7 @@ class SQLInsertCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLInsertCompiler):
         (obj,) = self.query.objs
         value = getattr(obj, field.attname)
         if hasattr(value, "resolve_expression"):
-            # The server computes it, so the type has to tell.
+            # The server computes the id, so its sign follows from the column's type.
             return "unsigned" not in field.db_type(self.connection).lower()
         value = field.get_db_prep_save(value, self.connection)
         return isinstance(value, int) and value < 0

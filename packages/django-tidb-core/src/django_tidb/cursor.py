@@ -1,7 +1,8 @@
 """
-The cursor, which notes the effect of each statement, see kinds.py, explains or leaves
-out full-text search, see fulltext.py, and adds a tag to the DDL of ``migrate``, see
-migrating.py.
+The cursor of a connection.
+
+It notes the effect of each statement (kinds.py), explains or leaves out full-text
+search (fulltext.py), and adds a tag to the DDL of ``migrate`` (migrating.py).
 """
 
 from __future__ import annotations

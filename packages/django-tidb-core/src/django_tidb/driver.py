@@ -65,8 +65,8 @@ def ensure_driver() -> Driver:
 
 def _forget(package: str) -> None:
     """
-    Remove the submodules from sys.modules that a failed import of `package` has
-    left.
+    Remove from sys.modules the submodules that a failed import of `package` has
+    left there.
     """
     for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
         del sys.modules[name]

@@ -1,7 +1,8 @@
 """
-Columns and keys, which the definition of a table consists of.
+The columns and keys in the definition of a table.
 
-They are read from SQL, as CREATE TABLE and ALTER TABLE have it, and written.
+This module parses them from the SQL of CREATE TABLE and ALTER TABLE, and writes
+them as such SQL.
 """
 
 from __future__ import annotations

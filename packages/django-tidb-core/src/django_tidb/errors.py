@@ -1,6 +1,6 @@
 """
-What an error leaves of the transaction, and what may be repeated after it, as
-data.
+A table of errors: the state of the transaction after each of them, and what may
+be repeated.
 
 The backend and :mod:`django_tidb.transaction` decide by this table, and the page
 ``docs/ref/errors.md`` is written from it. For every row that a server can be
@@ -32,7 +32,7 @@ _MYSQL = "https://dev.mysql.com/doc/mysql-errors/8.0/en"
 
 
 class Left(Enum):
-    """What is left of a transaction after an error of a statement in it."""
+    """The state of a transaction after one of its statements has failed."""
 
     #: The transaction goes on without the statement that failed.
     ALIVE = "alive"
@@ -43,7 +43,7 @@ class Left(Enum):
 
 
 class Repeat(Enum):
-    """What may be repeated after an error that did not answer a COMMIT."""
+    """The work that may be repeated after an error that did not answer a COMMIT."""
 
     #: The whole transaction from its beginning, after a ROLLBACK.
     TRANSACTION = "the transaction"
@@ -363,7 +363,7 @@ def find_error(error: BaseException) -> ServerError | None:
     if not isinstance(error, DatabaseError | InterfaceError):
         return None
     number = error.args[0] if error.args else None
-    # PyMySQL raises it without a number.
+    # PyMySQL raises InternalError without a number.
     if isinstance(error, InternalError) and not isinstance(number, int):
         return ERRORS[ErrorNumber.MALFORMED_PACKET]
     if not isinstance(number, int):
@@ -371,7 +371,7 @@ def find_error(error: BaseException) -> ServerError | None:
     # With this number and no message, mysqlclient says that there is no connection.
     if number == ErrorNumber.SERVER_GONE and error.args[1:] == ("",):
         return ERRORS[ErrorNumber.CONNECTION_CLOSED]
-    # Only the drivers have this number.
+    # Only the drivers use this number.
     if number == ErrorNumber.CONNECTION_CLOSED and not isinstance(
         error, InterfaceError
     ):

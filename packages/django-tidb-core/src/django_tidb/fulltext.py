@@ -24,8 +24,8 @@ __all__ = [
     "without_fulltext",
 ]
 
-#: Matches the beginning of DDL statements; only the first three kinds can contain a
-#: FULLTEXT index.
+#: A pattern for the beginning of DDL statements. Only the first three kinds can
+#: contain a FULLTEXT index.
 DDL = re.compile(
     r"(?:\s|/\*.*?\*/|(?:--\s|#)[^\n]*\n)*(?:ALTER|CREATE|DROP|RENAME|TRUNCATE)\b",
     re.DOTALL | re.IGNORECASE,

@@ -1,4 +1,4 @@
-"""Several servers in ``HOST``, and the order in which they are connected to."""
+"""Support for several servers in ``HOST``, and the order of connection attempts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 #: answer for as long as the operating system does, often two minutes.
 CONNECT_TIMEOUT = 5
 
-#: For how long a server that did not answer is tried last, in seconds.
+#: The time in seconds for which a server that did not answer is tried last.
 REST = 30.0
 
 #: The greatest part of ``CONN_MAX_AGE`` by which a connection ends early. Without
@@ -53,8 +53,8 @@ _UNREACHABLE = frozenset(
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:,\[\]/]+))(?::(\d{1,5}))?")
 
-# Until when a server is tried last, on the clock of time.monotonic(). The threads
-# and the connections of the process share it.
+# The time until which a server is tried last, on the clock of time.monotonic().
+# All threads and connections of the process share this dictionary.
 _resting: dict[Host, float] = {}
 
 
@@ -80,7 +80,7 @@ class Host:
         _resting[self] = time.monotonic() + REST
 
     def answered(self) -> None:
-        """Take this server with the others again."""
+        """Stop trying this server after all others."""
         _resting.pop(self, None)
 
     def __str__(self) -> str:

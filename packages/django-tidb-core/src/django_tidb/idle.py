@@ -35,7 +35,7 @@ class IdleMixin(_Base):
     application's own: ``tidb_session.personal``. Otherwise its loss is an error.
     """
 
-    #: After how many seconds without a statement the server is asked; None if never.
+    #: Seconds without a statement after which the server is pinged; None for never.
     _idle_limit: float | None = None
     #: The time of the last statement, on the clock of time.monotonic().
     _used_at = 0.0

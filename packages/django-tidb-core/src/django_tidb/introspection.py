@@ -316,7 +316,7 @@ def read_definition(
 def _read(
     connection: DatabaseWrapper, cursor: Any, table: TableName, *, exact: bool = True
 ) -> TableDefinition | None:
-    """Return the definition of a table as read_definition() does, None of a view."""
+    """Return a table's definition as read_definition() does, or None for a view."""
     version = connection.tidb_version
     # In lower case, for tests that look for CREATE TABLE among the queries.
     cursor.execute(f"show create table {table.sql}")

@@ -31,8 +31,8 @@ UNFINISHED = (
     *("none", "queueing", "running", "done", "pausing", "paused"),
     *("cancelling", "rollingback"),
 )
-# What follows the type in a row about a part of a job: one ALTER TABLE with several
-# clauses is one job with several parts. Older servers add how an index is filled.
+# The text after the type in a row about a part of a job: an ALTER TABLE with several
+# clauses is one job with several parts. Older servers add the way an index is filled.
 _PART = "/* subjob */"
 
 
@@ -110,7 +110,7 @@ def _read(
     params: Sequence[Any],
     limit: str = "",
 ) -> list[Job]:
-    # Old servers call it the start, and newer ones have no start of a queued job.
+    # Old servers call this time the start. Newer ones have no start of a queued job.
     created = "create_time"
     if connection.tidb_version < (6, 1):
         created = "IFNULL(start_time, NOW(6))"
@@ -212,9 +212,9 @@ class Blocker:
 
 def blockers(connection: DatabaseWrapper, job: Job) -> tuple[Sequence[Blocker], bool]:
     """
-    Return the open transactions that have used the table of `job`, for which its
-    metadata lock makes the job wait, and whether the transactions of all users are
-    among them: without the privilege PROCESS, they are those of the same user.
+    Return the open transactions that have used the table of `job`, and whether they
+    include those of all users. The job waits for them because of the table's metadata
+    lock. Without the privilege PROCESS, only transactions of the same user are shown.
 
     The view ``mysql.tidb_mdl_view`` gives the same transactions, and needs SELECT on
     several tables of the server in addition. TiDB before 6.3 has no metadata lock, so

@@ -18,7 +18,7 @@ __all__ = ["EVERYTHING", "NOTHING", "Effect", "effect_of"]
 
 @dataclass(frozen=True)
 class Effect:
-    """What a statement may do, or several statements in one string."""
+    """The possible effects of one statement, or of several in one string."""
 
     #: It may change rows, the schema or anything else that outlives the session.
     writes: bool = False
@@ -33,7 +33,7 @@ class Effect:
     several: bool = False
 
     def __or__(self, other: Effect) -> Effect:
-        """Return the effect of both."""
+        """Return the combined effect of both."""
         return Effect(
             self.writes or other.writes,
             self.locks or other.locks,
@@ -45,7 +45,7 @@ class Effect:
 
 #: The effect of a statement that only reads.
 NOTHING = Effect()
-#: The effect of a statement that is not understood.
+#: The effect of a statement that this module does not understand.
 EVERYTHING = Effect(True, True, True, True, True)
 
 _WRITES = Effect(writes=True)
@@ -92,13 +92,13 @@ _FIXED = {
 _LOCKING = {("FOR", "SHARE"), ("FOR", "UPDATE"), ("LOCK", "IN")}
 _LOCK_FUNCTIONS = frozenset({"GET_LOCK", "RELEASE_ALL_LOCKS", "RELEASE_LOCK"})
 _SEQUENCE_FUNCTIONS = frozenset({"NEXTVAL", "SETVAL"})
-# Words after SET with which it changes more than the session.
+# Words after SET that make it change more than the state of the session.
 _SET_MORE = frozenset({"CONFIG", "DEFAULT", "GLOBAL", "PASSWORD", "PERSIST"})
 
 
 def effect_of(sql: object) -> Effect:
     """
-    Return what the SQL may do, which can have placeholders for parameters.
+    Return the possible effects of `sql`, which can contain placeholders.
 
     :data:`EVERYTHING` is returned for SQL that is not a string, is not
     understood, or has a comment whose contents the server executes.
@@ -184,7 +184,7 @@ def _effect_of_statement(words: Sequence[str]) -> Effect:
 
 
 def _parts(words: Sequence[str]) -> Effect:
-    """Return what the parts of a query, or of a statement with one, may do."""
+    """Return the possible effects of a query, or of a statement that contains one."""
     effect = NOTHING
     # Some words have a meaning only before or after others.
     padded = ("", *words, "", "")

@@ -619,7 +619,7 @@ def affecting(
 
 
 def concerned(issue: KnownIssue, models: Iterable[type[Model]]) -> dict[str, list[Any]]:
-    """Return what of each of `models` an issue concerns, by the models' labels."""
+    """Return the parts of each of `models` that an issue concerns, by model label."""
     if issue.concerns is None:
         return {}
     found = {model._meta.label: list(issue.concerns(model)) for model in models}

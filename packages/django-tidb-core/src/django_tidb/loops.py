@@ -1,5 +1,5 @@
 """
-Where a ``with`` block in a ``for`` loop goes on.
+Detection of ``with`` blocks after which a ``for`` loop continues at once.
 
 A context manager can swallow an error, but it cannot choose the statement that
 is executed next. If the block has ended with ``return`` or ``break``, or if

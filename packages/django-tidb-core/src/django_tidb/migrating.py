@@ -54,7 +54,7 @@ INTERVAL = 1.0
 LINES_INTERVALS = (10.0, 60.0)
 
 _TAG = re.compile(r"/\* django-tidb migrate(?: ([\w.-]+))? \*/ ", re.ASCII)
-# Nothing that could end the comment, or that a driver would take for a format.
+# Characters that could end the comment, or that a driver could read as a format.
 _UNSAFE = re.compile(r"[^\w.-]", re.ASCII)
 
 #: Errors after which the server still executes the statement: it was interrupted, or
@@ -87,7 +87,7 @@ def current(connection: DatabaseWrapper) -> MigrateRun | None:
 
 @contextmanager
 def running(connection: DatabaseWrapper, command: BaseCommand) -> Iterator[MigrateRun]:
-    """Let the statements of this block be those of ``migrate``."""
+    """Treat the statements of this block as statements of ``migrate``."""
     token = _current.set(run := MigrateRun(connection, command))
     try:
         yield run
@@ -170,7 +170,7 @@ class MigrateRun:
     @contextmanager
     def sending(self, sql: str) -> Iterator[str]:
         """
-        Send a DDL statement in this block: the text with its tag that is given. After
+        Yield the DDL statement with its tag, for the block to send. After
         :data:`DELAY`, a counter is shown until the end of the block.
         """
         if self._is_quiet:

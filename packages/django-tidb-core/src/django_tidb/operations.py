@@ -240,8 +240,8 @@ class DatabaseOperations(MySQLDatabaseOperations):
         self, style: Any, sequences: Iterable[dict[str, Any]]
     ) -> list[str]:
         """
-        Return a statement for each AUTO_INCREMENT that has left 1, after which
-        it continues from the greatest value in the table.
+        Return a statement for each AUTO_INCREMENT counter that is greater than 1.
+        After it, the counter continues from the greatest value in the table.
 
         TiDB allocates the given number even if a row has it. Lowering a counter
         needs FORCE, which TiDB supports from 6.1; on older servers only empty

@@ -3,9 +3,9 @@ The outcome of transactions: whether the server has rolled back, has committed,
 or whether that is unknown.
 
 Each error of the server and the driver passes through :class:`ErrorWrapper`,
-which reads in :data:`django_tidb.errors.ERRORS` what it leaves of the
-transaction. All that a connection has to remember for that is in one object,
-``connection.tidb_session``.
+which looks up its effect on the transaction in
+:data:`django_tidb.errors.ERRORS`. The object ``connection.tidb_session`` holds
+all state that a connection needs for this.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["ErrorWrapper", "OutcomeMixin", "Point", "Session", "Transaction"]
 
 logger = logging.getLogger("django.db.backends")
 
-# COMMIT itself, and SET autocommit = 1 while a transaction is open.
+# The effect of COMMIT, and of SET autocommit = 1 while a transaction is open.
 _COMMIT = Effect(commits=True)
 
 
@@ -67,10 +67,10 @@ class Transaction:
         self.point = point
         #: Whether an atomic() block has begun it, so that it ends with the block.
         self.is_block = False
-        #: The error with which the server has ended the transaction, or after which
-        #: it is not known whether COMMIT has.
+        #: The error with which the server has ended the transaction, or after which it
+        #: is unknown whether COMMIT has ended it.
         self.ended_by: BaseException | None = None
-        #: Whether a statement in it, such as DDL, has committed what preceded it.
+        #: Whether a statement in it, such as DDL, has committed the statements before.
         self.is_split = False
         #: Whether set_rollback() was called for the outermost block.
         self.is_rollback_wanted = False
@@ -218,7 +218,7 @@ class OutcomeMixin(BaseDatabaseWrapper):
         else:
             commits = effect.commits
             if row is not None and row.left is not Left.ALIVE:
-                # The first one is the cause of the others.
+                # The first error is the cause of the later ones.
                 transaction.ended_by = transaction.ended_by or error
         return commits and row is not None and not row.definite
 
@@ -257,7 +257,7 @@ class OutcomeMixin(BaseDatabaseWrapper):
 
     def set_rollback(self, rollback: bool) -> None:
         super().set_rollback(rollback)
-        # In the outermost block only.
+        # This applies in the outermost block only.
         if not any(self.savepoint_ids):
             self.tidb_session.transaction.is_rollback_wanted = rollback
 
@@ -303,7 +303,7 @@ class OutcomeMixin(BaseDatabaseWrapper):
             raise
         finally:
             self._is_connecting = False
-        # What the backend and connection_created have set, they set again.
+        # The backend and connection_created set their session state again.
         session.personal = False
         session.pending = NOTHING
         if session.manual and self.autocommit:
@@ -317,7 +317,7 @@ class OutcomeMixin(BaseDatabaseWrapper):
         super().close()
 
     def _loss_of_state(self, error: BaseException) -> OperationalError:
-        """Return what tells the application that `error` has cost it its session."""
+        """Return the error that reports the loss of the session because of `error`."""
         return OperationalError(
             error.args[0] or ErrorNumber.SERVER_LOST.value,
             f"The database connection {self.alias!r} was lost outside of a "
@@ -327,8 +327,8 @@ class OutcomeMixin(BaseDatabaseWrapper):
         )
 
     def _close(self) -> None:
-        # The drivers raise an error if the connection is closed already, which would
-        # hide the one with which it was lost.
+        # The drivers raise an error if the connection is closed already. That error
+        # would hide the one with which the connection was lost.
         if self.connection is not None:
             with suppress(self.Database.Error):
                 self.connection.close()
@@ -356,11 +356,11 @@ class OutcomeMixin(BaseDatabaseWrapper):
         force_begin_transaction_with_broken_autocommit: bool = False,
     ) -> None:
         session = self.tidb_session
-        # Only atomic() passes it.
+        # Only atomic() passes this argument.
         is_block = force_begin_transaction_with_broken_autocommit
         if not autocommit:
             self.validate_no_atomic_block()
-            # A hook that raised has left it set.
+            # An on_commit() hook that raised an error has left this attribute set.
             self.run_commit_hooks_on_set_autocommit_on = False
             self._begin()
             super().set_autocommit(False, is_block)
@@ -373,8 +373,8 @@ class OutcomeMixin(BaseDatabaseWrapper):
         if not session.transaction.is_block:
             self._refuse_ended_transaction()
         if self.connection is None and self.settings_dict["AUTOCOMMIT"]:
-            # The next connection begins with autocommit, so it need not be made now:
-            # an error of that would hide the one with which the last one was lost.
+            # A new connection begins with autocommit, so none is made now. An error
+            # while connecting would hide the error that lost the last connection.
             self.validate_no_atomic_block()
             self.autocommit = True
             session.manual = False
@@ -445,7 +445,7 @@ class OutcomeMixin(BaseDatabaseWrapper):
             # atomic(), or the application, calls rollback().
             raise
         except BaseException:
-            # It was interrupted. Any further statement could commit.
+            # The call was interrupted. Any further statement could commit.
             session.manual = self._is_manual
             self._discard()
             raise

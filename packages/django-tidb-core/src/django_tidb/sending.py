@@ -62,7 +62,7 @@ _REFUSED = (
 )
 
 
-# The errors for an index, a foreign key or a CHECK whose name the table has.
+# The errors for an index, a foreign key or a CHECK whose name is already in use.
 _EXISTS = (1061, 1826, 3822)
 
 
@@ -139,7 +139,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
             self._literal = outer
 
     def _as_sent(self, sql: Any, params: Any) -> tuple[Any, Any]:
-        """Return a statement and its parameters as the cursor is to get them."""
+        """Return a statement and its parameters in the form that the cursor expects."""
         if not (self._literal or isinstance(sql, Statement)):
             return sql, params
         # Only an UPDATE has parameters, and no texts besides its names.
@@ -284,8 +284,8 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
 
     def _becomes_clause(self, statement: Any) -> bool:
         """
-        Make what `statement` adds to its table a clause of a pending statement,
-        if it can be one; return whether it has become one.
+        Add `statement` as a clause to the pending statement for its table, which may
+        be a new one, if that is possible. Return whether it was added.
         """
         if not isinstance(statement, Statement):
             return False

@@ -48,7 +48,7 @@ _MARK = re.compile(
 
 # A text in which a quotation mark is written twice, and nothing is escaped.
 _UNESCAPED = r"'[^']*(?:''[^']*)*'"
-# A column of the type ENUM or SET, and what else can look like one.
+# A column of the type ENUM or SET, and other text that can look like one.
 _COLUMN = rf"""(?:{_NAME}|"[^"]*(?:""[^"]*)*")"""
 _MEMBERS = rf"{_COLUMN} (?:enum|set)\(({_UNESCAPED}(?:,{_UNESCAPED})*)\)"
 _MEMBERS_OR_TEXT = re.compile(rf"{_MEMBERS}|{_TEXT}|{_NAME}", re.DOTALL)
@@ -335,7 +335,7 @@ class UnclosedError(Exception):
 def statement_tokens(sql: str, escapes: bool) -> list[StatementToken]:
     """
     Return the tokens of `sql`, which may be several statements, without comments.
-    A comment with contents that the server executes, or that hold hints, is one
+    A comment with contents that the server executes, or that are hints, is one
     token.
 
     `escapes` tells whether a backslash in a string escapes the next character.
