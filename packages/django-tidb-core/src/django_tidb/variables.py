@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .base import DatabaseWrapper
@@ -42,7 +43,9 @@ class ServerVariables(Mapping[str, str]):
     """
 
     def __init__(self, connection: DatabaseWrapper) -> None:
-        self._connection = connection
+        # The connection refers to this object. Without a cycle of references, Python
+        # frees both as soon as the connection is no longer used.
+        self._connection: Any = weakref.proxy(connection)
         self._values: dict[str, str] = {}
         self._is_stale = True
 
