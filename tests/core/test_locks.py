@@ -119,6 +119,11 @@ def test_an_optimistic_commit_waits_for_an_older_lock(shelf, rival, third, threa
 
 
 def test_an_optimistic_commit_does_not_wait_for_a_newer_lock(shelf, rival, third):
+    if connection.tidb_version < (6,):
+        pytest.skip(
+            "TiDB 5 waits for the lock, and answers 9004 after half a minute: "
+            "https://docs.pingcap.com/tidb/stable/error-codes"
+        )
     third.execute("BEGIN OPTIMISTIC")
     assert update(third, shelf, 3) == 1
     rival.execute("BEGIN PESSIMISTIC")
