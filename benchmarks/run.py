@@ -36,7 +36,7 @@ UPSTREAM = "django-tidb 6.0.1"
 MYSQL = "Django's mysql backend on TiDB"
 
 CORE = str(ROOT / "packages" / "django-tidb-core")
-#: Each contender's ENGINE, and what is installed beside Django.
+#: Each contender's ENGINE, and the requirements that are installed beside Django.
 CONTENDERS: dict[str, tuple[str, list[str]]] = {
     OURS: ("django_tidb", [CORE, "mysqlclient"]),
     PYMYSQL: ("django_tidb", [CORE]),
@@ -44,7 +44,7 @@ CONTENDERS: dict[str, tuple[str, list[str]]] = {
     MYSQL: ("django.db.backends.mysql", ["mysqlclient"]),
 }
 
-#: Of each benchmark: the contenders, the rounds and the number of models.
+#: The contenders, the rounds and the number of models of each benchmark.
 BENCHMARKS: dict[str, tuple[list[str], int, int]] = {
     "migrate": ([OURS, UPSTREAM], 3, 100),
     "test_database": ([OURS, UPSTREAM], 3, 100),
@@ -67,7 +67,7 @@ def environment(folder: Path, requirements: list[str], python: str) -> Path:
 
 
 def installed(python: Path) -> dict[str, str]:
-    """Return the versions of what the benchmarks depend on."""
+    """Return the versions of the packages that the benchmarks depend on."""
     output = subprocess.run(
         ["uv", "pip", "list", "--format", "json", "--python", python],
         check=True,
@@ -93,7 +93,7 @@ def installed(python: Path) -> dict[str, str]:
 def measure(
     python: Path, workload: str, environ: dict[str, str], folder: Path
 ) -> dict[str, float]:
-    """Return seconds by what they were spent on."""
+    """Run the workload; return the seconds that each of its parts took."""
     result = subprocess.run(
         [python, HERE / "workloads.py", workload],
         cwd=folder,
@@ -131,7 +131,7 @@ def run(name: str, rounds: int, python: str) -> dict[str, Any]:
             sqlite = {**environ, "BENCH_ENGINE": "django.db.backends.sqlite3"}
             measure(pythons[OURS], "migrations", sqlite, folder)
             for number in range(rounds):
-                # Each of them is the first in its turn.
+                # The contenders take turns at being the first of a round.
                 first = number % len(contenders)
                 for contender in contenders[first:] + contenders[:first]:
                     own = {**environ, "BENCH_ENGINE": CONTENDERS[contender][0]}
@@ -164,7 +164,7 @@ def run(name: str, rounds: int, python: str) -> dict[str, Any]:
 
 
 def ratios(result: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Return how many times as long as ours the others take."""
+    """Return, for each contender, its median time divided by ours."""
     medians = {c: values["medians"] for c, values in result["contenders"].items()}
     ours = medians[OURS]
     return {

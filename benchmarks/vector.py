@@ -43,11 +43,11 @@ QUERIES = 40
 NAME = "bench_vector"
 
 
-# -- What is measured, in the environment of a contender
+# -- The measurements, which run in the environment of a contender
 
 
 def microseconds(function: Any) -> float:
-    # Of the processor, since other programs may be running.
+    # This measures processor time, since other programs may be running.
     timer = timeit.Timer(function, timer=time.process_time)
     number, _ = timer.autorange()
     number = max(1, number // 20)
@@ -182,10 +182,11 @@ def rows(results: dict[str, Any], contender: str, count: int) -> None:
 
 def searches(results: dict[str, Any], row: Any, distance: Any, vectors: Any) -> None:
     """
-    Search in turns: with the driver alone, and with Django, by a distance and by
-    a function of Django's own. Each turn has a vector of its own, for the server
-    may keep answers, and each of Django's comes after one of the driver's: what
-    waits for the server finds the caches of the processor cold.
+    Search alternately with the driver alone and with Django, which orders the rows by
+    a distance and by a function of Django's own. Each search has a vector of its own,
+    because the server may cache results. Each search with Django follows one with the
+    driver, because code that has waited for the server finds the caches of the
+    processor cold.
     """
     from django.db import connection
     from django.db.models.functions import Power
@@ -256,7 +257,7 @@ def raw_rows(results: dict[str, Any], vectors: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"USE {NAME}")
         start = time.perf_counter()
-        # As bulk_create() does.
+        # bulk_create() also inserts its batches in one transaction.
         cursor.execute("BEGIN")
         for first in range(0, len(texts), BATCH):
             batch = texts[first : first + BATCH]
@@ -272,7 +273,7 @@ def raw_rows(results: dict[str, Any], vectors: Any) -> None:
         results["read"] = time.perf_counter() - start
 
 
-# -- The frame
+# -- The alternation of the contenders
 
 
 def measure(python: Path, environ: dict[str, str], *work: str) -> dict[str, float]:
@@ -287,7 +288,7 @@ def measure(python: Path, environ: dict[str, str], *work: str) -> dict[str, floa
 
 
 def run(python: str, rounds: int, count: int) -> dict[str, Any]:
-    # Not for the contenders.
+    # Only this process needs run.py; the contenders do not import it.
     from run import environment, installed, machine, running_server
 
     measured: dict[str, list[dict[str, float]]] = {}
@@ -304,7 +305,7 @@ def run(python: str, rounds: int, count: int) -> dict[str, Any]:
             for name in (OURS, UPSTREAM):
                 found = measure(pythons[name], environ, "codec", name)
                 measured.setdefault(f"codec, {name}", []).append(found)
-            # Each of them is the first in its turn.
+            # The contenders take turns at being the first of a round.
             names = ["raw", OURS, UPSTREAM]
             for name in names[number % 3 :] + names[: number % 3]:
                 own = pythons.get(name, pythons[OURS])
@@ -335,7 +336,7 @@ def run(python: str, rounds: int, count: int) -> dict[str, Any]:
 
 
 def ratios(medians: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Return how many times as long as ours, or as raw, the others take."""
+    """Return the times of the other contenders divided by ours or by raw's."""
     ours, upstream = medians[f"codec, {OURS}"], medians[f"codec, {UPSTREAM}"]
     found = {}
     for size in DIMENSIONS:

@@ -1,6 +1,7 @@
 """
-What is measured. run.py calls it in the environment of each contender, as
-``python workloads.py NAME``; it prints seconds by what they were spent on.
+The workloads of the benchmarks. run.py starts this file in the environment of each
+contender, as ``python workloads.py NAME``; it prints the seconds that each part of
+the workload took.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def configure() -> None:
                 "PASSWORD": PASSWORD,
             }
         },
-        # The admin's checks want templates and middleware.
+        # These checks of the admin require templates and middleware.
         SILENCED_SYSTEM_CHECKS=["admin.E403", "admin.E408", "admin.E409", "admin.E410"],
     )
     django.setup()
@@ -133,7 +134,7 @@ def test_database() -> None:
 
 
 def copy_definitions(name: str, copies: int) -> None:
-    """Create the tables of a database again, as fast as a driver can one by one."""
+    """Create the tables of a database again, one by one with the driver alone."""
     connection = raw()
     with connection.cursor() as cursor:
         cursor.execute(f"SHOW FULL TABLES FROM {name} WHERE table_type = 'BASE TABLE'")
@@ -153,7 +154,7 @@ def copy_definitions(name: str, copies: int) -> None:
 
 
 def flush() -> None:
-    """200 tests that write to three of 60 tables and are flushed."""
+    """Measure 200 tests that write to three of 60 tables and are then flushed."""
     from django.core.management.commands import flush as command
     from django.db import connection
     from django.test import TransactionTestCase
@@ -239,7 +240,7 @@ def connect() -> None:
             cursor.execute("SELECT 1")
             cursor.fetchone()
         times.append(time.perf_counter() - start)
-    # The first one of a process has more to do.
+    # The first connection of a process takes longer than later ones.
     seconds["first connection"] = times[0]
     seconds["another connection, median"] = sorted(times[1:])[len(times) // 2]
 
@@ -260,7 +261,7 @@ def get() -> None:
 
 
 def drivers() -> None:
-    """The processor time of the process, which is what the choice of a driver is."""
+    """Measure the processor time of the process, which depends on the driver."""
     row = prepare_rows()
     from django.db import connection
     from django.utils import timezone
@@ -288,7 +289,7 @@ def drivers() -> None:
 
 
 def statements() -> None:
-    """What the server takes for single statements: the floor."""
+    """Measure the server's time for single statements, the least that is possible."""
     fresh_database()
     driver = raw()
     driver.select_db(NAME)

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# What demo and test share; for POSIX shells, read with "." from the root of the
-# checkout. It makes hatch ready in .hatch/ and sets
+# The common part of scripts/demo and scripts/test, for POSIX shells, to be sourced
+# from the root of the checkout. It installs hatch in .hatch/ and sets
 #   driver   mysqlclient, or pymysql where the former cannot be compiled
 #   python   a Python 3.10 or newer
 
@@ -28,8 +28,8 @@ can_make_venv() {
     "$python" -c 'import ensurepip, venv' 2>/dev/null
 }
 
-# mysqlclient has no wheels: it takes a C compiler, and the headers of Python
-# and of the MySQL client.
+# mysqlclient has no wheels: its installation needs a C compiler, and the headers of
+# Python and of the MySQL client.
 can_compile_mysqlclient() {
     compiler=${CC:-cc}
     command -v "$compiler" >/dev/null && command -v pkg-config >/dev/null || return
@@ -37,7 +37,7 @@ can_compile_mysqlclient() {
         if pkg-config --exists "$library"; then
             include=$("$python" -c \
                 'import sysconfig; print(sysconfig.get_path("include"))')
-            # The flags are words.
+            # The output of pkg-config has to be split into words.
             # shellcheck disable=SC2046
             printf '#include <Python.h>\n#include <mysql.h>\n' |
                 "$compiler" -x c -fsyntax-only "-I$include" \
@@ -75,14 +75,14 @@ say_what_to_install() {
                   export PKG_CONFIG_PATH=\"\$(brew --prefix mysql-client)/lib/pkgconfig\""
 }
 
-# The scripts use it.
+# The scripts that source this file use the variable.
 # shellcheck disable=SC2034
 choose_driver() {
     driver=mysqlclient
     if can_make_venv && can_compile_mysqlclient; then
         return
     fi
-    # Once is enough to try.
+    # apt-get is tried only once, before .hatch/ exists.
     [ -d .hatch ] || install_with_apt || true
     if ! can_make_venv; then
         say "$python cannot make virtual environments. What is missing comes with"
@@ -102,7 +102,7 @@ choose_driver() {
 make_hatch() {
     requirement="hatch>=1.18,<2"
     venv=$PWD/.hatch/venv
-    # Written last, so that an interrupted installation is not trusted.
+    # The stamp is written last, so that an interrupted installation is repeated.
     stamp=$venv/complete
     wanted="$requirement $("$python" -c 'import sys; print(sys.executable, sys.version)')"
     if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] ||
@@ -119,9 +119,9 @@ make_hatch() {
     export HATCH_CONFIG="$PWD/.hatch/config.toml"
     export HATCH_DATA_DIR="$PWD/.hatch/data"
     export HATCH_CACHE_DIR="$PWD/.hatch/cache"
-    # No other Python is looked for, none is downloaded.
+    # hatch must neither look for another Python nor download one.
     export HATCH_PYTHON=self UV_PYTHON_DOWNLOADS=never
-    # Compiled once, or else by every process that is not allowed to write.
+    # uv compiles modules once; otherwise every process without write access would.
     export UV_COMPILE_BYTECODE=1
     PATH=$venv/bin:$PATH
     [ -f "$HATCH_CONFIG" ] || : >"$HATCH_CONFIG"

@@ -38,17 +38,17 @@ QUESTIONS = (
     "only logged in users may see this view",
     "cache the output of a view",
 )
-# Each client makes so many rounds of one search and one write in each phase.
+# The rounds, each of one search and one write, that a client makes in each phase.
 ROUNDS = 15
-# Seconds within which each phase must have ended.
+# The seconds within which each phase must have ended.
 DEADLINE = 300.0
-# The client's and PyMySQL's numbers of an error after which there is no
-# connection: refused, gone, lost, closed before.
+# The error numbers of MySQL's client and of PyMySQL after which the connection is
+# lost: it was refused, the server has gone away, it broke, or it was closed before.
 LOST_CONNECTION = (2003, 2006, 2013, 0)
 
 
 class DemoError(Exception):
-    """The demo did not show what it is there to show."""
+    """A phase of the demo took too long."""
 
 
 class Log:
@@ -91,7 +91,7 @@ class Client(threading.Thread):
                 self.longest_pause = max(self.longest_pause, time.monotonic() - start)
                 self.rounds += 1
                 if self.renew.is_set():
-                    # Django does so when a connection is CONN_MAX_AGE old.
+                    # Django closes a connection that is older than CONN_MAX_AGE too.
                     self._disconnect()
                     self.renew.clear()
         except BaseException as error:
@@ -108,7 +108,7 @@ class Client(threading.Thread):
         self.answers.append([hit.name for hit in hits])
         marker = f"{self.question} ({self.name}, search {self.rounds + 1})"
         self._repeat("a write", lambda: self._write(marker, hits[0]))
-        if self.server is not None:  # it was not cut off at the very end
+        if self.server is not None:  # the connection was not lost at the very end
             self.used[self.server] += 1
 
     def _search(self) -> list[Document]:
@@ -129,8 +129,8 @@ class Client(threading.Thread):
         except (OperationalError, InterfaceError) as error:
             if not inserted or not is_lost_connection(error):
                 raise
-            # COMMIT was sent, and nobody knows whether it was executed. To
-            # write once more could make two rows of one.
+            # COMMIT was sent, and its outcome is unknown. Another attempt
+            # could insert the row twice.
             self.unknown.append(marker)
             self._log(
                 f"{self.name}: COMMIT on {self.server} was cut off ({error}). Whether "
@@ -141,7 +141,7 @@ class Client(threading.Thread):
             self.acknowledged.append(marker)
 
     def _repeat(self, what: str, do: Callable[[], Any]) -> Any:
-        """Return what `do` returns, which is safe to be done again."""
+        """Return the result of `do`, which is repeated if the connection is lost."""
         while True:
             try:
                 return do()
@@ -206,7 +206,7 @@ def wait_for_clients(
 
 
 def let_run(clients: list[Client], log: Log) -> None:
-    """Wait until each client has made its rounds, and log where."""
+    """Wait until each client has made its rounds, and log the servers used."""
     target = {client: client.rounds + ROUNDS for client in clients}
     before = sum((client.used for client in clients), Counter())
     wait_for_clients(

@@ -1,8 +1,8 @@
 """
 Write docs/ref/django-suite.md from the lists in django-tidb-core.
 
-Run it with ``hatch run docs:django-suite`` after a change of the lists, and with
-the summaries of ``hatch run suite:run`` as arguments to note their results.
+Run it with ``hatch run docs:django-suite`` after a change of the lists. To add results
+to the page, pass it the summaries of ``hatch run suite:run`` as arguments.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ MariaDB 10.11:
 
 
 def row(summary: dict[str, Any]) -> str:
-    """Return the line of a summary in the table of results."""
+    """Return the row for a summary in the table of results."""
     cells = (
         summary["django"],
         summary["server"].removeprefix("8.0.11-"),
@@ -146,7 +146,7 @@ def row(summary: dict[str, Any]) -> str:
 
 
 def page(results: list[str]) -> str:
-    """Return the text of the page with these lines of the table of results."""
+    """Return the text of the page with these rows in the table of results."""
     return (
         HEAD
         + "".join(results)
@@ -170,12 +170,12 @@ def _lines(listed: Listed) -> str:
 
 
 def results(text: str) -> list[str]:
-    """Return the lines of the table of results in the text of the page."""
+    """Return the rows of the table of results in the text of the page."""
     return re.findall(r"^\| \d.*\n", text, re.MULTILINE)
 
 
 def _subject(line: str) -> list[str]:
-    # Django's version, the server and the collation.
+    # A row is identified by Django's version, the server and the collation.
     return line.split("|")[1:4]
 
 

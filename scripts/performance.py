@@ -53,7 +53,7 @@ def rows(result: dict[str, Any]) -> list[str]:
 
 
 def vectors(file: Path) -> str:
-    """Return the section of the vectors: all of it ratios."""
+    """Return the section about vectors, all of whose figures are ratios."""
     result = json.loads(file.read_text())
     tables = {
         "How many times as long as ours others take, to make the text of a float32 "
@@ -97,7 +97,7 @@ def vectors(file: Path) -> str:
 
 
 def source(result: dict[str, Any], versions: dict[str, str]) -> str:
-    """Return the line that tells where figures come from."""
+    """Return the line that names the rounds, date and versions of a measurement."""
     return (
         f"Medians of {result['rounds']} rounds on {result['date']}: "
         f"{result['server']}, Django {versions['django']}, Python "

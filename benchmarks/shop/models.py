@@ -1,7 +1,8 @@
 """
-A synthetic project: $BENCH_MODELS models, of which each has three indexes and
-each pair three foreign keys. Ten at a time refer to each other: with all of them
-in one chain, Django would spend most of the time on the state of migrations.
+A synthetic project of $BENCH_MODELS models. Each model has three indexes, and each
+pair of models has three foreign keys. Models refer to each other in groups of ten:
+with all of them in one chain, Django would spend most of the time on the state of
+migrations.
 """
 
 from __future__ import annotations

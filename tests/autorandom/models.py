@@ -51,7 +51,7 @@ class Member(WithRandomKey):
 
 
 class Account(AbstractBaseUser):
-    """For AUTH_USER_MODEL."""
+    """A user model, for tests that set AUTH_USER_MODEL to it."""
 
     id = BigAutoRandomField(primary_key=True)
     username = models.CharField(max_length=20, unique=True)

@@ -39,7 +39,7 @@ def test_names_of_tables_are_case_insensitive():
 
 @pytest.fixture
 def other_database(transactional_db):
-    """The name of an empty database, in which upper and lower case matter."""
+    """The name of an empty database; it has capitals, a space and a percent sign."""
     name = connection.ops.quote_name("test_Other 50%")
     with connection.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE {name}", None)

@@ -17,7 +17,7 @@ RANDOM = BigAutoRandomField(primary_key=True)
 
 
 class History:
-    """A model Author, a Book that refers to it, and what migrations make of them."""
+    """A model Author and a Book that refers to it, changed by migrations."""
 
     def __init__(self, pk, **options):
         self.state = ProjectState()
@@ -89,7 +89,7 @@ def fill(history):
 
 
 def check_rows(history, ann, bob):
-    """What was there is there, and new rows refer to it and to each other."""
+    """Check that the old rows are kept, and that new rows can refer to old and new."""
     Author, Book = history["Author"], history["Book"]
     rows = set(Author.objects.values_list("pk", "name", "mentor"))
     assert rows == {(ann, "ann", None), (bob, "bob", ann)}
@@ -111,7 +111,7 @@ def check_rows(history, ann, bob):
 
 
 def check(history, ann, bob):
-    """Likewise, and what comes is above what was there."""
+    """Check the rows, and that the counter in new ids exceeds that in the old ones."""
     mask = 2 ** (63 - 10) - 1
     new = check_rows(history, ann, bob)
     assert min(author.pk & mask for author in new) > max(ann & mask, bob & mask)
@@ -221,7 +221,7 @@ def test_the_variable_is_restored_after_an_error(history, monkeypatch):
 
 def test_data_migrations(history):
     project = history(RANDOM)
-    # A model as RunPython has it.
+    # RunPython passes such a historical model to data migrations.
     author = project["Author"](pk=7, name="ann")
     with pytest.raises(NotSupportedError, match="allow_explicit_ids"):
         author.save()
@@ -242,7 +242,7 @@ def allow_rebuild(monkeypatch):
 @pytest.mark.parametrize("cache", [None, 1])
 @pytest.mark.parametrize("arguments", [{}, {"shard_bits": 3, "range": 54}])
 def test_negative_ids(history, allow_rebuild, cache, arguments):
-    """They stay as they are, in place and in a rebuilt table."""
+    """Negative ids are kept, both by an ALTER TABLE and by a rebuild of the table."""
     options = {"tidb_auto_id_cache": cache} if cache else {}
     project = history(models.BigAutoField(primary_key=True), **options)
     ann, bob = fill(project)
@@ -292,7 +292,7 @@ IMPOSSIBLE = [
 
 
 def fill_any(history):
-    """Rows, with ids of their own where the field makes none."""
+    """Insert rows, with explicit ids if the field does not generate any."""
     if isinstance(history["Author"]._meta.pk, models.AutoField):
         return fill(history)
     Author, Book = history["Author"], history["Book"]
@@ -378,7 +378,8 @@ def test_the_cache_goes_with_auto_increment(history):
 
 @pytest.mark.parametrize("killed_before", [True, False])
 def test_rows_that_come_before_a_migration_is_run_again(history, killed_before):
-    # With AUTO_ID_CACHE 1 the counter is set in a statement of its own.
+    # With AUTO_ID_CACHE 1 the migration sets the counter in a statement of its own,
+    # and a migration can be killed before that statement.
     h = history(models.BigAutoField(primary_key=True), tidb_auto_id_cache=1)
     ann, bob = fill(h)
     with (
@@ -394,7 +395,7 @@ def test_rows_that_come_before_a_migration_is_run_again(history, killed_before):
             try:
                 cursor.execute("INSERT INTO autorandom_author (name) VALUES ('new')")
             except IntegrityError:
-                # Its number without random bits is taken.
+                # The random bits of the drawn id are 0, and a row already has this id.
                 assert killed_before
     h.alter(RANDOM)
     Author = h["Author"]
@@ -456,7 +457,7 @@ def test_table_whose_name_is_no_word(history):
     definition = show_create_table(project["Author"])
     assert "AUTO_RANDOM(5)" in definition
     assert "AUTO_ID_CACHE=200" in definition
-    # A table that has to be rebuilt is announced in a comment.
+    # sqlmigrate announces the rebuild of a table in a comment.
     field = BigAutoRandomField(primary_key=True, shard_bits=3)
     for sql in project.alter(field, collect_sql=True):
         assert not sql.startswith("--") or "\n" not in sql
@@ -466,7 +467,7 @@ def test_table_whose_name_is_no_word(history):
 
 @pytest.fixture
 def other_database(transactional_db):
-    """The name of an empty database, in which upper and lower case matter."""
+    """The name of an empty database; it has capitals, a space and a percent sign."""
     with connection.cursor() as cursor:
         cursor.execute("CREATE DATABASE `test_Other 50%`", None)
     yield "test_Other 50%"
@@ -476,8 +477,8 @@ def other_database(transactional_db):
 
 class Twins:
     """
-    A model with a table in another database, and a table of the same name in the
-    current database that already is what the migration makes of the other one.
+    A model with a table in another database. A table of the same name in the current
+    database already has the definition that the migration gives to the other table.
     """
 
     def __init__(self, database, pk, twin):

@@ -64,7 +64,7 @@ def test_refused(insert):
         "such as acreate() use another one: put the block and a synchronous method "
         "into a function, and call that with sync_to_async()."
     )
-    # One of them has the id as a text.
+    # One of the INSERTS passes the id as a string.
     pattern = re.escape(message).replace("7", "'?7'?")
     with pytest.raises(NotSupportedError, match=pattern), transaction.atomic():
         insert()
@@ -129,7 +129,7 @@ def test_restored_after_errors_and_nesting():
 def test_restored_in_a_broken_transaction():
     with transaction.atomic():
         with allow_explicit_ids():
-            # Without a savepoint of its own it marks the transaction.
+            # atomic(savepoint=False) marks the transaction for rollback on an error.
             with (
                 pytest.raises(ZeroDivisionError),
                 transaction.atomic(savepoint=False),
@@ -161,7 +161,7 @@ def test_connection_that_breaks_in_the_block(tidb):
         tidb.execute(f"KILL TIDB {cursor.fetchone()[0]:d}")
         for _ in range(100):
             cursor.execute("SELECT SLEEP(0.05)")
-    # It was closed rather than kept with the variable switched on.
+    # The connection was closed, and not kept with the variable switched on.
     assert connection.connection is None
     connection.close()
     assert not is_allowed()
@@ -211,14 +211,14 @@ def test_serialized_rollback():
 
 @pytest.mark.django_db
 def test_fixtures_without_such_ids_set_nothing(django_assert_num_queries):
-    # Foreign keys off and on again, and nothing else.
+    # The two queries switch foreign_key_checks off and on again.
     with django_assert_num_queries(2), connection.constraint_checks_disabled():
         pass
 
 
 @pytest.mark.django_db(transaction=True)
 def test_loaded_ids_never_collide(tmp_path):
-    # What is loaded lies just above what this server would draw next.
+    # The loaded ids lie just above the id that this server would draw next.
     first = Event.objects.create().pk & COUNTER
     with allow_explicit_ids():
         loaded = Event.objects.bulk_create(
@@ -232,7 +232,7 @@ def test_loaded_ids_never_collide(tmp_path):
     assert Event.objects.count() == 1 + len(loaded) + len(new)
 
 
-# -- Rows that are saved as they were dumped
+# -- Saving deserialized rows
 
 
 def deserialized(*rows):
@@ -252,7 +252,7 @@ def test_raw_saves():
         assert not is_allowed()
     assert Event.objects.get(pk=event.pk).name == "one"
     assert Concert.objects.get() == concert and Member.objects.get() == member
-    # Each is updated now.
+    # The rows exist now, so save() updates them.
     for row in saved:
         row.save()
     with pytest.raises(NotSupportedError):
@@ -276,7 +276,8 @@ def test_raw_saves_in_blocks(django_assert_num_queries):
     events = [Event.objects.create() for _ in range(3)]
     saved = deserialized(*events)
     Event.objects.all().delete()
-    # An UPDATE that finds nothing, and the INSERT; the variable is set already.
+    # save() sends an UPDATE that matches no row, and the INSERT; the session variable
+    # is set already.
     with allow_explicit_ids():
         with django_assert_num_queries(2):
             saved[0].save()
@@ -335,13 +336,13 @@ def test_pending_migration(pending, key):
         row = pending.objects.create(pk=key)
     assert row.pk == pending.objects.get().pk == key
     assert not is_allowed()
-    # What brings no id is as ever.
+    # An INSERT without an id works as usual.
     assert pending.objects.create().pk > 0
     with warnings.catch_warnings(record=True) as caught:
         warnings.resetwarnings()
         for n in range(10, 15):
             pending.objects.create(pk=n)
-    # Python shows a text once.
+    # Python shows a warning with the same text once.
     assert len(caught) == 1
 
 
@@ -350,7 +351,7 @@ def test_pending_migration(pending, key):
     [
         "block",
         "raw",
-        # Without a range, nothing that fits a BIGINT is refused.
+        # Without a range, the server refuses no id that fits a BIGINT.
         pytest.param("update", marks=pytest.mark.works("auto-random-range")),
     ],
 )
@@ -389,7 +390,7 @@ def test_asynchronous_methods():
     async def create_in_another_thread():
         await Event.objects.acreate(pk=7)
 
-    # What async_to_sync() runs, it runs in this thread as far as it is synchronous.
+    # Below async_to_sync(), sync_to_async() runs functions in the calling thread.
     assert async_to_sync(create_in_one_thread)() == 8
     with allow_explicit_ids():
         async_to_sync(create_in_another_thread)()
@@ -465,7 +466,7 @@ def next_row_id(model):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("model", [Event, Concert])
 def test_negative_ids(model):
-    """TiDB takes them, draws none, and counts on as if they were not there."""
+    """TiDB accepts negative ids, never draws one, and does not change its counter."""
     model.objects.create()
     before = next_row_id(Event)
     with allow_explicit_ids():
@@ -522,7 +523,7 @@ def test_share_of_the_id_space(key):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.one_server("Another server has reserved ids that are left.")
 def test_recovery_of_a_table_without_ids():
-    """What the documentation says about error 8059."""
+    """The table recovers from error 8059 in the way that the documentation says."""
     with allow_explicit_ids(), pytest.warns(RuntimeWarning, match=r"100\.0% of"):
         Event.objects.create(pk=COUNTER)
     with pytest.raises(DatabaseError, match="8059"):

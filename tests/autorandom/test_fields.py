@@ -51,10 +51,11 @@ def test_create_table_with_range():
 
 @pytest.mark.django_db(transaction=True)
 def test_keys():
-    # All rows of a transaction get the same random bits.
+    # Each row has a transaction of its own, because all rows of one transaction get
+    # the same random bits.
     events = [Event.objects.create(name=str(n)) for n in range(20)]
     assert len({event.pk for event in events}) == 20
-    # Five random bits: that all 20 are the same has a chance of 32 ** -19.
+    # With five random bits, all 20 are the same with a probability of 32 ** -19.
     assert len({event.pk >> 58 for event in events}) > 1
     assert Event.objects.get(pk=events[3].pk).name == "3"
 
@@ -92,7 +93,7 @@ def test_other_databases_see_a_big_auto_field():
     assert field.db_type(sqlite) == plain.db_type(sqlite)
     assert field.rel_db_type(sqlite) == plain.rel_db_type(sqlite)
     assert field.db_parameters(sqlite) == plain.db_parameters(sqlite)
-    # Its ids count up, from wherever another test left them.
+    # SQLite counts ids up; other tests may have drawn some before.
     first, second = (Event.objects.using("sqlite").create().pk for _ in range(2))
     assert first + 1 == second < 2**31
 
@@ -319,7 +320,7 @@ def test_check_names_the_wrong_argument(make_model, name, value, id, allowed):
     key = BigAutoRandomField(primary_key=True, **{name: value})
     Model = make_model("Model", id=key)
     field = Model._meta.get_field("id")
-    # Also where the backend asks for the type of the column.
+    # With `databases`, check() also asks the backend for the type of the column.
     assert field.check(databases=["default"]) == [
         checks.Error(
             f"'{name}' is {value!r}; it must be an integer from {allowed}.",
@@ -357,7 +358,7 @@ def test_check_and_server_agree_on_the_id_space(
     Narrow = make_model("Narrow", id=key)
     errors = [error.id for error in Narrow._meta.pk.check()]
     assert errors == ([] if fits else ["tidb_autorandom.E015"])
-    # The server thinks so too.
+    # The server accepts and refuses the same arguments.
     with ExitStack() as stack:
         if not fits:
             stack.enter_context(pytest.raises(DatabaseError, match="8216"))

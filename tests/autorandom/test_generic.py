@@ -16,7 +16,7 @@ from django_tidb_autorandom.generic import check_generic_foreign_keys, check_mod
 
 
 def generic(make_model, object_id, name="Tag", limit=None, **contents):
-    """Make a model that refers to any model."""
+    """Make a model with a GenericForeignKey."""
     return make_model(
         name,
         content_type=models.ForeignKey(
@@ -83,7 +83,7 @@ RANGES = {
 
 
 def test_the_server_agrees(make_model, create_tables):
-    """What the check says of a field is what the column says of the largest id."""
+    """The check accepts a field if and only if its column can hold the largest id."""
     events = {
         bits: auto_random(make_model, f"Event{bits}", range=bits, shard_bits=4)
         for bits in LARGEST
@@ -101,7 +101,7 @@ def test_the_server_agrees(make_model, create_tables):
     for column, (field, ranges) in zip(columns, RANGES.items(), strict=True):
         for bits, event in events.items():
             fits = bits in ranges
-            # As if it were the only one.
+            # The check is run with this AUTO_RANDOM model alone.
             issues = list(check_model(tags[field], [event]))
             assert (issues == []) == fits, (field, bits)
             with ExitStack() as stack:
@@ -114,7 +114,7 @@ def test_the_server_agrees(make_model, create_tables):
 
 
 class SmallField(models.IntegerField):
-    """An integer field of a project, which has the column of Django's."""
+    """An integer field of a project, with the column type of IntegerField."""
 
 
 class OtherField(models.IntegerField):
@@ -126,9 +126,9 @@ class OtherField(models.IntegerField):
     ("field", "warned"),
     [
         (SmallField(), True),
-        # Nothing is known of it.
+        # The check does not know the range of such a column.
         (OtherField(), False),
-        # No model with such a key is meant.
+        # A UUIDField refers to models with UUID keys, never to AUTO_RANDOM ones.
         (models.UUIDField(), False),
     ],
     ids=lambda value: type(value).__name__,
@@ -145,7 +145,7 @@ def test_models_without_auto_random_keys_are_not_warned_of(make_model):
 
 
 def test_keys_that_are_relations_count_as_auto_random(make_model):
-    """A child of an AUTO_RANDOM model has its ids."""
+    """A multi-table child of an AUTO_RANDOM model has the ids of its parent."""
     Event = auto_random(make_model)
     make_model("Concert", Event)
     make_model(
@@ -159,7 +159,7 @@ def test_keys_that_are_relations_count_as_auto_random(make_model):
 
 
 def test_declared_relations_exclude_other_models(make_model):
-    """If some models declare the relation, no others are meant."""
+    """If some models declare a GenericRelation, the check looks at no others."""
     Tag = generic(make_model, models.IntegerField())
     Ticket = make_model(
         "Ticket", id=models.BigAutoField(primary_key=True), tags=GenericRelation(Tag)
@@ -175,7 +175,7 @@ def test_declared_relations_exclude_other_models(make_model):
 
 
 class TagField(models.fields.related.RelatedField):
-    """As django-taggit's TaggableManager: a relation through a model of choice."""
+    """A relation through a given model, like django-taggit's TaggableManager."""
 
     many_to_many = True
     many_to_one = one_to_many = one_to_one = False
@@ -195,7 +195,7 @@ def test_tag_fields_declare_the_relation(make_model):
     Other = generic(make_model, models.BigIntegerField(), name="Other")
     auto_random(make_model)
     assert len(found(Tag)) == 1
-    # A model of the project's own is used in its place.
+    # Fair's tags are stored in Other, whose BigIntegerField holds any id.
     make_model("Fair", id=BigAutoRandomField(primary_key=True), tags=TagField(Other))
     assert found(Tag) == found(Other) == []
     make_model("Click", id=BigAutoRandomField(primary_key=True), tags=TagField(Tag))
@@ -245,7 +245,7 @@ def test_inherited_generic_foreign_keys_are_reported_once(make_model):
         (Q(app_label="autorandom", model="ticket") | Q(model="user"), False),
         (~Q(model="event"), False),
         (~Q(model="ticket"), True),
-        # Unknown: it may be so.
+        # The check cannot evaluate this condition, so it assumes a match.
         ({"pk__gt": 7}, True),
         (~Q(pk__gt=7), True),
         (Q(pk__gt=7) & Q(model="ticket"), False),
@@ -276,7 +276,7 @@ def test_models_of_different_databases_are_not_warned_of(make_model, settings):
 
 
 def test_models_that_other_checks_report_are_no_error(make_model):
-    """What other checks report is no error here."""
+    """The check raises no exception for models that other checks report."""
     auto_random(make_model, range="54")
     Tag = generic(make_model, models.IntegerField())
     assert found(Tag) == []

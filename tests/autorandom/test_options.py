@@ -31,7 +31,7 @@ autodetector = pytest.mark.skipif(
 )
 
 
-# -- CREATE TABLE, and what the database says
+# -- CREATE TABLE, and the options that the database reports
 
 SHARDED = {
     "tidb_clustered": False,
@@ -208,7 +208,7 @@ def test_check_compares_model_and_table(monkeypatch):
 
 
 def states(old, new, **kwargs):
-    """Two project states that differ in the options of one model."""
+    """Return two project states that differ in the options of one model."""
     for options in (old, new):
         state = ProjectState()
         migrations.CreateModel(
@@ -238,7 +238,7 @@ def test_changes_are_found(old, new):
     (operation,) = changes(old, new)
     assert type(operation) is AlterTableOptions
     assert (operation.name, operation.options) == ("thing", new)
-    # It survives a migration file, and leads to the new state.
+    # The operation can be written to a migration file, and produces the new state.
     text, imports = MigrationWriter.serialize(operation)
     scope = {}
     exec("\n".join(imports), scope)  # noqa: S102
@@ -267,7 +267,7 @@ def test_makemigrations_tells_what_tidb_cannot_alter(old, new):
 
 
 def test_histories_of_django_tidb_keep_their_options():
-    # Before there was an operation for them.
+    # django-tidb wrote the options into CreateModel, for it had no operation for them.
     state = ProjectState()
     create = migrations.CreateModel(
         "Thing",
@@ -359,7 +359,7 @@ def test_what_tidb_cannot_alter_takes_a_rebuild(
         assert "of autorandom.Thing cannot be changed in the table" in str(error.value)
         found = read_options(connection, "autorandom_thing")
         assert found == {"tidb_clustered": True, **old}
-        # The way through, which sqlmigrate shows too.
+        # With rebuild_tables the migration works, and sqlmigrate shows the rebuild.
         options = {**connection.settings_dict["OPTIONS"], "rebuild_tables": True}
         monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
         assert "is rebuilt" in migrate_options(old, new, collect_sql=True)[0]
@@ -384,7 +384,7 @@ def test_autodetectors_of_the_commands(monkeypatch):
 
     for command in (makemigrations.Command, migrate.Command):
         assert issubclass(command.autodetector, TableOptionsDetector)
-        # Whichever app comes first.
+        # Another app has replaced the autodetector before this app is ready.
         monkeypatch.setattr(command, "autodetector", Another)
     apps.get_app_config("django_tidb_autorandom").ready()
     first = makemigrations.Command.autodetector
@@ -396,7 +396,7 @@ def test_autodetectors_of_the_commands(monkeypatch):
 
 
 def test_options_change_after_the_key():
-    # Regions are split by shard bits, which the key has to have by then.
+    # PRE_SPLIT_REGIONS depends on shard bits, so the key has to be altered first.
     before, after = ProjectState(), ProjectState()
     for state, pk, options in (
         (before, models.BigAutoField(primary_key=True), {}),

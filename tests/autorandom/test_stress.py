@@ -43,13 +43,14 @@ for n in range(int(sys.argv[6])):
 
 
 def check(keys):
-    # Each writer got the ids of its own rows.
+    # The ids that the writers got are distinct, and are those in the table.
     assert len(keys) == len(set(keys)) == WRITERS * ROWS
     assert set(Event.objects.values_list("pk", flat=True)) == set(keys)
-    # The counters alone are unique.
+    # The ids are unique even without their random bits.
     assert len({key % 2**58 for key in keys}) == len(keys)
-    # The random bits are a fair draw of 32: a shard's share stays within six
-    # standard deviations, and the odds that one is empty are below 1 in 500.
+    # The random bits choose each of 32 shards with the same probability: the share of
+    # a shard stays within six standard deviations, and the probability that a shard
+    # is empty is below 1 in 500.
     shards = Counter(key >> 58 for key in keys)
     mean = len(keys) / SHARDS
     assert len(shards) >= SHARDS - 2

@@ -17,7 +17,7 @@ SCRIPT = ROOT / "scripts" / "demo_cluster.py"
 
 @pytest.fixture(scope="module")
 def lines(cluster_binaries, haproxy):
-    """The log of the demo, without the times."""
+    """The lines of the demo's log, without the times."""
     environ = {
         name: value
         for name, value in os.environ.items()
@@ -48,7 +48,7 @@ def test_searches_and_writes_go_on(lines):
     ]
     both, without, again = rounds
     assert both.keys() == again.keys() == {"tidb-1", "tidb-2"}
-    # A client may have ended a round when the server was killed.
+    # One round of each client may still be counted for the killed server.
     assert without["tidb-1"] >= 4 * 14
 
 

@@ -58,14 +58,14 @@ def test_connection_goes_from_server_to_server(connection):
     with transaction.atomic("roaming"):
         assert len({value(connection, "@@port") for _ in range(3)}) == 1
 
-    # The state of the session goes along.
+    # User variables and session variables move to the next server.
     with connection.cursor() as cursor:
         cursor.execute("SET @mine = 5, sql_mode = 'ANSI_QUOTES'")
     for _ in range(2):
         assert value(connection, "@mine") == 5
         assert value(connection, "@@sql_mode") == "ANSI_QUOTES"
 
-    # What cannot go along keeps the connection.
+    # A session with state that cannot be moved stays on its server.
     assert value(connection, "GET_LOCK('mine', 1)") == 1
     assert len({value(connection, "@@port") for _ in range(3)}) == 1
     assert value(connection, "RELEASE_LOCK('mine')") == 1

@@ -1,4 +1,4 @@
-"""Facts of docs/topics/several-servers.md."""
+"""Tests of the statements in docs/topics/several-servers.md."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def insert(session):
 
 class TestIds:
     DEFINITION = "CREATE TABLE t (id BIGINT AUTO_INCREMENT PRIMARY KEY, v INT)"
-    # The next id as a server knows it.
+    # The query for the id that a server draws next.
     KNOWN = (
         "SELECT AUTO_INCREMENT FROM information_schema.tables "
         "WHERE TABLE_SCHEMA = 'several' AND TABLE_NAME = 't'"
@@ -73,7 +73,7 @@ class TestIds:
         assert [insert(s) for s in (one, two, one, two)] == [1, 30001, 2, 30002]
         assert one.value(self.KNOWN) == 3
         assert two.value(self.KNOWN) == 30003
-        # What no server has reserved.
+        # The first id that no server has reserved is the same on both.
         for session in (one, two):
             rows = session.execute("SHOW TABLE t NEXT_ROW_ID")
             assert max(row[3] for row in rows) == 60001
@@ -89,7 +89,7 @@ class TestVariables:
         one, two = sessions
         one.execute("SET GLOBAL max_execution_time = 54321")
         try:
-            # The other server is told of it; a connection keeps its value.
+            # The global value reaches the other server; open sessions keep their own.
             wait_until(lambda: two.value("SELECT @@global.max_execution_time") == 54321)
             assert two.value("SELECT @@max_execution_time") == 0
             with connect(cluster.servers[1]) as new:
@@ -139,7 +139,7 @@ def test_owner_of_ddl(sessions, cluster):
 
 
 def test_server_is_killed(fresh_cluster):
-    """Its locks are released, and another server takes over the DDL."""
+    """The locks of a killed server are released, and another one runs the DDL."""
     servers = fresh_cluster().servers
     with connect(servers[0]) as any_connection:
         address = Session(any_connection).execute("ADMIN SHOW DDL")[0][2]

@@ -55,7 +55,7 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parents[1]
 CORE = CHECKOUT / "packages" / "django-tidb-core"
 
-#: Django's lines, the release of each that is run, and the Pythons it takes.
+#: The release of each Django series that is run, and the Pythons it supports.
 DJANGOS = {
     "4.2": ("4.2.30", ">=3.10,<3.13"),
     "5.0": ("5.0.14", ">=3.10,<3.13"),
@@ -65,35 +65,36 @@ DJANGOS = {
     "6.1": ("6.1.3", ">=3.12,<3.14"),
 }
 
-# Of Django's tests/requirements/py3.txt: those that have to be compiled for
-# services that are not there anyway, and what GIS takes.
+# Requirements in Django's tests/requirements/py3.txt that are not installed: those
+# for services that are not available here, and those of GIS.
 LEFT_OUT = ("geoip2", "pylibmc", "pywatchman", "redis", "selenium")
 
-# What the tests of Django before 5.2 were written for; with later releases some
-# fail on every database.
+# The releases for which the tests of Django before 5.2 were written; with later
+# ones some tests fail on every database.
 OF_THEIR_TIME = ("asgiref<3.9", "tblib<3.1")
 
-# Without it some functions only are allowed in an index:
+# Without this setting, TiDB allows only some functions in an expression index:
 # https://docs.pingcap.com/tidb/stable/sql-statement-create-index#expression-index
 TIDB_CONFIG = """\
 [experimental]
 allow-expression-index = true
 """
-# As on clusters. Without one, servers before 7 are optimistic:
+# Clusters have pessimistic transactions by default. A single server without a
+# cluster has optimistic ones before TiDB 7:
 # https://docs.pingcap.com/tidb/stable/pessimistic-transaction
 TIDB_TRANSACTION_MODE_SQL = "SET GLOBAL tidb_txn_mode = 'pessimistic'"
-# From TiDB 7.2 on:
+# TiDB has CHECK constraints from 7.2 on, if this variable is set:
 # https://docs.pingcap.com/tidb/stable/constraints#check
 TIDB_CHECK_CONSTRAINTS_SQL = "SET GLOBAL tidb_enable_check_constraint = ON"
 WITHOUT_CHECK_CONSTRAINTS = ("6.1.1", "5.1")
 
-# With it, each look at the list of tables reads the definitions of all 1,700
-# from the storage. From TiDB 8.0 on:
+# With the schema cache of TiDB 8.0 and later, each query for the list of tables
+# reads the definitions of all 1,700 tables from the storage:
 # https://docs.pingcap.com/tidb/stable/schema-cache
 TIDB_WITHOUT_SCHEMA_CACHE_SQL = "SET GLOBAL tidb_schema_cache_size = 0"
 WITH_SCHEMA_CACHE = ("8.5.6",)
 
-# Rights of root that tests of file permissions take for granted to be absent.
+# Capabilities of root without which tests of file permissions have to run.
 ROOT_CAPABILITIES = "-dac_override,-dac_read_search,-fowner"
 
 
@@ -103,7 +104,7 @@ class SuiteError(Exception):
 
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
-    # The server gets a configuration and global variables of ours.
+    # The tests need a server of their own, with this configuration and variables.
     for name in ("TIDB_HOST", "TIDB_PORT", "TIDB_USER", "TIDB_PASSWORD"):
         os.environ.pop(name, None)
     summary = arguments.summary.absolute()
@@ -198,7 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-# What to run
+# The sources and environments
 
 
 @contextlib.contextmanager
@@ -217,13 +218,13 @@ def _source(release: str) -> Path:
     with tempfile.TemporaryDirectory(dir=directory.parent) as temporary:
         _call(
             *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
-            # This Python need not be the one that runs the tests.
+            # Another Python than this one may run the tests.
             *("--ignore-requires-python", "--no-binary", "Django"),
             *("--dest", temporary, f"Django=={release}"),
         )
         (archive,) = Path(temporary).glob("*.tar.gz")
         with tarfile.open(archive) as tar:
-            # Not every Python 3.10 and 3.11 has the filters.
+            # The first releases of Python 3.10 and 3.11 have no extraction filters.
             if hasattr(tarfile, "data_filter"):
                 tar.extractall(temporary, filter="data")
             else:
@@ -236,8 +237,8 @@ def _source(release: str) -> Path:
 
 def _environment(source: Path, release: str, python: str, driver: str) -> Path:
     """
-    Return the Python of an environment with that Django, what its tests need,
-    the driver, and core as it is in this checkout.
+    Return the Python of an environment with that Django, the requirements of its
+    tests, the driver, and django-tidb-core from this checkout.
     """
     requirements = _requirements(source)
     if release < "5.2":
@@ -247,7 +248,7 @@ def _environment(source: Path, release: str, python: str, driver: str) -> Path:
     ).hexdigest()[:12]
     directory = cache_directory() / "suite" / f"venv-{release}-{key}"
     executable = directory / "bin" / "python"
-    # Written last, so that an interrupted installation is not trusted.
+    # This file is written last, so that an interrupted installation is repeated.
     complete = directory / "complete"
     if not complete.exists():
         path = os.pathsep.join([os.environ["PATH"], *_pyenv_directories()])
@@ -268,7 +269,7 @@ def _environment(source: Path, release: str, python: str, driver: str) -> Path:
 def _requirements(source: Path) -> list[str]:
     lines = (source / "tests" / "requirements" / "py3.txt").read_text().splitlines()
     return [
-        # Its name of old, which not every tool knows.
+        # sys.platform is an old name of this marker, which not every tool knows.
         line.replace("sys.platform", "sys_platform")
         for line in lines
         if line.strip() and not line.startswith(("#", *LEFT_OUT))
@@ -287,7 +288,7 @@ def _call(*command: str, **kwargs: Any) -> None:
         raise SuiteError(error) from error
 
 
-# What to run it on
+# The servers
 
 
 @contextlib.contextmanager
@@ -312,7 +313,7 @@ def _tidb(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
 
 @contextlib.contextmanager
 def _mariadb() -> Iterator[dict[str, str]]:
-    """The same for Django's mysql backend on a MariaDB."""
+    """Yield the same variables for Django's mysql backend on a MariaDB."""
     programs = {}
     for name in ("mariadb-install-db", "mariadbd", "mariadb", "mariadb-tzinfo-to-sql"):
         programs[name] = find_program(name)

@@ -14,7 +14,7 @@ import django
 from django.db import connection
 from django.test.runner import DiscoverRunner
 
-# Of a traceback, what the summary keeps.
+# The number of lines at the end of a traceback that the summary keeps.
 LAST_LINES = 4
 
 
@@ -25,7 +25,7 @@ class SuiteRunner(DiscoverRunner):
     """
 
     def setup_databases(self, **kwargs):
-        # Only a server that was started for this run is given any.
+        # There are statements only for a server that was started for this run.
         statements = json.loads(os.environ["DJANGO_SUITE_SET_UP_SQL"])
         with connection._nodb_cursor() as cursor:
             for statement in statements:
@@ -52,7 +52,7 @@ class SuiteRunner(DiscoverRunner):
 
 
 def _versions():
-    # The processes that ran tests have closed the one that they inherited.
+    # The parallel test processes have closed this inherited connection.
     connection.close()
     with connection.cursor() as cursor:
         cursor.execute("SELECT VERSION(), @@collation_database")
@@ -95,8 +95,8 @@ def _outcome(result):
     }
     return {
         "run": result.testsRun,
-        # A test is counted once by unittest, however many of its subtests
-        # fail; those that passed are what is left.
+        # unittest counts a test once, however many of its subtests fail;
+        # the tests with no other outcome have passed.
         "passed": result.testsRun
         - counts["skipped"]
         - counts["expected_failures"]
@@ -111,7 +111,7 @@ def _outcome(result):
 
 
 def _whole_test(identifier):
-    # Subtests have their parameters behind the name of the test.
+    # The id of a subtest is the name of its test followed by its parameters.
     return identifier.partition(" ")[0]
 
 

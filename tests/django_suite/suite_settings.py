@@ -1,6 +1,6 @@
 """
-The settings of Django's test suite; run.py says which databases in the
-environment. The name differs from all that the suite itself imports.
+The settings of Django's test suite; run.py passes the databases in the environment.
+The name of this module differs from those of all modules that the suite imports.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 
-# Those that Django itself tests with: each line has its own.
+# Each Django series has its own settings for its tests.
 from test_sqlite import *  # noqa: F403
 
 DATABASES = json.loads(os.environ["DJANGO_SUITE_DATABASES"])

@@ -1,4 +1,4 @@
-"""The parts of the runner that take no server; .ci/run runs the rest."""
+"""The parts of the runner that need no server; .ci/run runs the rest."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Cases(unittest.TestCase):
         pass
 
 
-# pytest need not run them.
+# pytest must not collect these tests.
 Cases.__test__ = False
 
 

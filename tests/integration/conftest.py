@@ -84,7 +84,7 @@ class Project:
         (self.path / "settings.py").write_text(text)
 
     def manage(self, *args: str, check: bool = True, **environ: str) -> str:
-        """Run manage.py; return what it printed, errors and all."""
+        """Run manage.py; return its output, including that on stderr."""
         result = subprocess.run(
             [sys.executable, "-W", "error::DeprecationWarning", "manage.py", *args],
             cwd=self.path,

@@ -1,4 +1,4 @@
-"""A MariaDB server that lives no longer than the tests that need it."""
+"""A MariaDB server that ends with the tests that need it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Seconds. Making the data directory and starting take one on an idle machine.
+# Timeouts in seconds. On an idle machine, making the data directory and starting
+# the server take one second.
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 10.0
 
@@ -34,7 +35,7 @@ class MariaDBError(Exception):
 
 
 def find_program(name: str) -> str | None:
-    """Return the path of `name`; daemons need not be on everybody's PATH."""
+    """Return the path of `name`; programs in sbin folders need not be on PATH."""
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
 
 
@@ -54,7 +55,7 @@ class MariaDB:
     @contextmanager
     def cursor(self) -> Iterator[Any]:
         """Yield a cursor of a connection of its own."""
-        # Not everybody who starts a server has the driver.
+        # The driver need not be installed where a server is only started.
         import MySQLdb
 
         connection = MySQLdb.connect(
@@ -89,7 +90,7 @@ def running_mariadb(install_db: str, mariadbd: str) -> Iterator[MariaDB]:
             f"--datadir={directory / 'data'}",
             "--innodb-log-file-size=4M",
         ]
-        # Refused unless root says that it is meant.
+        # mariadbd refuses to run as root without this option.
         if os.geteuid() == 0:
             options.append("--user=root")
         with log.open("wb") as output:
@@ -120,7 +121,7 @@ def running_mariadb(install_db: str, mariadbd: str) -> Iterator[MariaDB]:
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
-                # Ctrl-C is for the tests, which then end the server.
+                # Ctrl-C must reach the tests only, which then end the server.
                 start_new_session=True,
             )
         try:

@@ -17,7 +17,7 @@ PROJECT = Path(__file__).parents[2] / "examples" / "semantic_search"
 
 WIDTH = 100
 
-# Each question with a name that answers it.
+# Questions, each with a name that must be among the hits.
 ANSWERS = {
     "how do I run a migration backwards": (
         "django.db.migrations.executor.MigrationExecutor.unapply_migration"
@@ -231,7 +231,7 @@ def test_second_run_stores_nothing(demo, first_output):
     same_keys, more_searches = json.loads(demo.shell(COUNT))
     assert same_keys == keys
     assert more_searches == [*searches, [question, ANSWERS[question]]]
-    # The sign and five random bits come before the counter's 58.
+    # The sign bit and five random bits precede the 58 bits of the counter.
     assert keys["pk__max"] >> 58 > keys["pk__min"] >> 58
     assert re.search(
         rf"keys in \d+ of 32 ranges, from {keys['pk__min']} to {keys['pk__max']}; "

@@ -1,4 +1,4 @@
-"""The page of the demo, as a person sees it in a browser."""
+"""The page of the demo, tested in a browser."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def distances(browser):
 
 
 def click(browser, selector):
-    """Click on what loads another page, and wait until that is there."""
+    """Click on an element that loads another page, and wait for that page."""
     element = browser.find_element(By.CSS_SELECTOR, selector)
     element.click()
     WebDriverWait(browser, 60).until(staleness_of(element))
@@ -140,7 +140,7 @@ def test_page(server, browser):
     if folder := os.environ.get("DEMO_SCREENSHOT"):
         browser.save_screenshot(folder)
 
-    # Another metric: of vectors of length 1, so the order is the same.
+    # All vectors have length 1, so another metric gives the same order.
     Select(browser.find_element(By.NAME, "metric")).select_by_visible_text(
         "L2 distance"
     )
@@ -160,7 +160,7 @@ def test_page(server, browser):
     assert len(inside) == 10
     assert all(name.startswith("django.core.") for name in inside)
 
-    # More like the first of them.
+    # This link searches for documents that are like the first hit.
     click(browser, ".like")
     assert f"More like {inside[0]}" in browser.find_element(By.ID, "summary").text
     assert inside[0] not in names(browser)
@@ -181,7 +181,7 @@ def test_page(server, browser):
     field = browser.find_element(By.CLASS_NAME, "field-embedding").text
     assert re.search(r"\[\S+, \S+, \S+, …\] \(512 dimensions\)", field)
     assert field.count(",") < 5
-    # Nothing is pasted, so the vector stays.
+    # The form field is empty, so saving the form keeps the vector.
     assert browser.find_element(By.NAME, "embedding").get_attribute("value") == ""
     click(browser, "[name=_save]")
     assert browser.find_element(By.CLASS_NAME, "success").text

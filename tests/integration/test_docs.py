@@ -46,7 +46,8 @@ class Guide:
                 cwd=project.path,
                 check=True,
             )
-        # The one of startproject heeds the DJANGO_SETTINGS_MODULE of the tests.
+        # The manage.py of startproject would use the DJANGO_SETTINGS_MODULE of the
+        # tests.
         project.write("manage.py", MANAGE.replace('"settings"', '"mysite.settings"'))
         self.append("mysite/settings.py", DATABASE.format(name=project.name))
 
@@ -163,7 +164,7 @@ def test_convert_to_auto_random(project, tidb, key):
         assert kind in tidb.fetchone()[1]
     project.manage("makemigrations", "--check")
     if key == "BigAutoField":
-        # Once is enough.
+        # The rest is tested with one of the keys only.
         return
     for name, text in GUESTBOOK.items():
         project.write(f"guestbook/{name}.py", text)
@@ -171,7 +172,7 @@ def test_convert_to_auto_random(project, tidb, key):
     settings = project.path / "mysite/settings.py"
     before = settings.read_text()
     settings.write_text(before + own)
-    # What the guide warns of.
+    # The guide warns that this app gets a migration.
     output = project.manage("makemigrations", "--check", "--dry-run", check=False)
     assert "Alter field id on guest" in output
     project.manage("migrate", "guestbook")
@@ -238,7 +239,7 @@ def test_ids(project, tidb):
     guide.follow(until="makemigrations shop")
     guide.append("shop/models.py", TOO_SMALL)
     output, *_ = guide.follow()
-    # Of the two ways out that the page shows nothing is said.
+    # The check reports only TOO_SMALL, not the page's two solutions.
     assert output.count("tidb_autorandom.W006") == 1
     assert "cannot hold the ids of shop.Speaker: these" in output
     project.shell(IDS)

@@ -1,6 +1,6 @@
 """
-A MariaDB beside the TiDB of a project is served as without our packages, and
-a MariaDB in the place of a TiDB is refused.
+A project with a MariaDB beside its TiDB uses the MariaDB as without our packages.
+A MariaDB with our ENGINE is refused.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Tag(models.Model):
         {meta}
 """
 
-# What schema editors do to tables that there are.
+# A migration that has schema editors change existing tables.
 CHANGES = """\
 import django
 from django.db import migrations, models
@@ -118,7 +118,7 @@ class Migration(migrations.Migration):
     ]
 """
 
-# Prints all that can be seen of each database, the default one first.
+# A script that prints what a project can observe of each database, default first.
 PROBE = """\
 import io
 import json
@@ -283,7 +283,7 @@ def mariadb():
 
 
 def answer(project, mariadb, *apps, databases, key, meta="pass"):
-    """What a project with these `apps` and `databases` says to PROBE."""
+    """Return the output of PROBE in a project with these `apps` and `databases`."""
     with mariadb.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE {project.name}")
     project.write("app/__init__.py", "")

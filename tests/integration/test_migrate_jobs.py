@@ -61,7 +61,8 @@ def app(project, user, tidb):
 @pytest.fixture
 def holder(app, user):
     """
-    A connection with a transaction that has used the table, for whose end DDL waits.
+    A connection with an open transaction that has used the table. DDL waits for the
+    end of the transaction.
     """
     with closing(
         MySQLdb.connect(
@@ -174,7 +175,7 @@ def test_killed(app, user, tidb, holder):
         holder.rollback()
         assert "Applying app.0002_index... OK" in migrate.end()
     assert has_index(app, tidb)
-    # The job that has ended says nothing about the statements that come now.
+    # The ended job must not be mistaken for a job of the following statements.
     app.manage("migrate", "app", "0001", **user)
     assert not has_index(app, tidb)
     output = app.manage("migrate", **user)
@@ -193,7 +194,7 @@ def test_killed_and_cancelled(app, user, tidb, holder):
         assert "Cancelled: " in output
         holder.rollback()
         assert "Applying app.0002_index... OK" in migrate.end()
-    # The statement was sent again, for the table had no such index.
+    # The statement was sent again, because the table did not have the index.
     tidb.execute(
         "SELECT state FROM information_schema.ddl_jobs WHERE db_name = %s "
         "AND job_type = 'add index' AND job_id >= %s ORDER BY job_id",
@@ -226,7 +227,7 @@ def test_statement_is_killed(app, user, tidb, holder, kill):
             [user["TIDB_USER"]],
         )
         ((session,),) = tidb.fetchall()
-        # This takes effect when the job has ended.
+        # The KILL takes effect when the job has ended.
         tidb.execute(f"{kill} {session}")
         holder.rollback()
         output = migrate.end()
@@ -237,7 +238,7 @@ def test_statement_is_killed(app, user, tidb, holder, kill):
 
 
 def test_connection_is_lost(app, user, tidb, holder):
-    # The driver gives up the connection, and the server does not.
+    # The read timeout of the driver closes the connection; the server continues.
     app.configure(
         "django_tidb",
         "app",

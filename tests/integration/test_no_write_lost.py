@@ -1,7 +1,7 @@
 """
-No write that was acknowledged is lost, and none is made twice: with many threads
-that change the same row, with deadlocks, and with connections that are cut at
-every byte.
+Tests that no acknowledged write is lost and that no write is made twice: with many
+threads that change the same row, with deadlocks, and with connections that are cut
+at every byte.
 
 The connections are made with the driver of the environment, so the cells of
 continuous integration run this with both drivers.
@@ -75,12 +75,12 @@ def test_conflicting_increments_in_optimistic_mode(reconnect):
     in_threads(lambda: [increment() for _ in range(EACH)])
     total = THREADS * EACH
     assert Shelf.objects.get(pk=shelf.pk).height == total
-    # Each value was committed once.
+    # Each value of the counter was committed once.
     assert sorted(hooks) == list(range(1, total + 1))
 
 
 def test_increments_without_a_lock_are_lost(transactional_db):
-    """A retry does not cure this: nothing fails, so nothing is repeated."""
+    """A retry cannot prevent lost updates, because no statement fails."""
     rounds = EACH
     shelf = Shelf.objects.create(height=0)
     barrier = threading.Barrier(THREADS, timeout=PATIENCE)
@@ -105,7 +105,7 @@ def test_increments_without_a_lock_are_lost(transactional_db):
         return acknowledged
 
     assert sum(in_threads(several)) == THREADS * rounds
-    # Of 8 increments that have read the same value, one is left.
+    # All threads of a round read the same value, so one increment per round remains.
     assert Shelf.objects.get(pk=shelf.pk).height == rounds
 
 
@@ -140,7 +140,7 @@ class Bank:
         Shelf.objects.filter(pk=account.pk).update(height=F("height") + amount)
 
     def transfer(self, key, between=lambda: None):
-        """Transfer 1, in an open transaction, and call `between` half way."""
+        """Transfer 1 in the open transaction; call `between` after the withdrawal."""
         Reader.objects.create(rank=key, level=1)
         self.add(self.source, -1)
         between()
@@ -162,7 +162,7 @@ class Bank:
 
 
 def test_deadlocks_that_are_caught(transactional_db):
-    """The block goes on after the error, as if its first half were still there."""
+    """The block continues after a deadlock that has rolled back its first half."""
     bank, rows = Bank(), [Shelf.objects.create(height=1).pk for _ in range(20)]
     deadlocks = []
 
@@ -181,7 +181,7 @@ def test_deadlocks_that_are_caught(transactional_db):
 
 @contextmanager
 def proxied(reconnect):
-    """Lead the connections through a proxy, which is given."""
+    """Make the connections go through a proxy, and yield the proxy."""
     settings = connection.settings_dict
     direct = {name: settings[name] for name in ("HOST", "PORT")}
     with Proxy(settings["HOST"], int(settings["PORT"])) as proxy:
@@ -194,7 +194,7 @@ def proxied(reconnect):
 
 
 def wait_for_the_server():
-    """Wait until the server has ended what the connections had sent."""
+    """Wait until the server has ended the sessions of the cut connections."""
     with connection.cursor() as cursor:
 
         def is_alone():
@@ -209,15 +209,16 @@ def wait_for_the_server():
 
 
 def head(statement):
-    """The beginning of a statement that does not depend on what is transferred."""
+    """Return the first words of a statement, which are the same for all transfers."""
     return " ".join(statement.replace("=", " ").split()[:2])
 
 
 @HOW
 def test_transfers_that_are_cut_at_every_byte(reconnect, how):
     """
-    Each byte of each statement of a transfer, from the one that begins the
-    transaction to the one that follows its COMMIT, and each byte of each answer.
+    The connection is cut at each byte of each statement of a transfer, from the one
+    that begins the transaction to the one that follows its COMMIT, and at each byte of
+    each answer.
     """
     bank = Bank()
     transfer = retry(backoff=0)(bank.transfer)
@@ -263,7 +264,7 @@ def test_transfers_that_are_cut_at_every_byte(reconnect, how):
 
 @HOW
 def test_connecting_that_is_cut_at_every_byte(reconnect, how):
-    """Each byte in each direction, until a connection is ready."""
+    """The connection is cut at each byte in each direction before it is ready."""
     bank, keys = Bank(), []
     transfer = retry(backoff=0)(bank.transfer)
     with proxied(reconnect) as proxy:

@@ -20,7 +20,7 @@ class Book(models.Model):
     author = models.ForeignKey(Author, models.CASCADE)
 """
 
-# A row that the database of every process has.
+# A migration with a row, which the database of every process must have.
 MIGRATION = """\
 from django.db import migrations
 
@@ -123,13 +123,14 @@ def test_parallel(app, tidb, method):
     assert output.count("Cloning test database") == 2
     assert "OK" in output
     name = f"test_{app.name}"
-    # A process that is late finds nothing left to do.
+    # A process that starts late may find no tests left to run.
     assert used(app) - {f"{name}_1", f"{name}_2"} == set()
     assert databases(app, tidb) == set()
 
 
 def test_databases_are_kept(app, tidb):
-    # After a TransactionTestCase, the rows of migrations are gone for good.
+    # ATests and BTests would fail here: a TransactionTestCase deletes the rows of
+    # migrations, and kept databases do not get them again.
     labels = ("app.tests.CTests", "app.tests.DTests")
     options = ("--parallel", "2", "--noinput", "--keepdb")
     for _ in range(2):
@@ -137,7 +138,7 @@ def test_databases_are_kept(app, tidb):
         assert "OK" in output
     name = f"test_{app.name}"
     assert databases(app, tidb) == {name, f"{name}_1", f"{name}_2"}
-    # With one more migration.
+    # Kept databases get a new migration.
     app.write("app/models.py", MODELS + "    pages = models.IntegerField(default=1)\n")
     app.manage("makemigrations", "app")
     output = app.manage("test", *labels, *options)

@@ -1,4 +1,4 @@
-"""The figures in the documentation are those that were measured."""
+"""Tests that the figures in the documentation are those in benchmarks/results/."""
 
 from __future__ import annotations
 

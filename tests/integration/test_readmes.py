@@ -67,7 +67,7 @@ def test_the_documentation_lists_all_pages():
     ids=["root", "autorandom", "core", "vector"],
 )
 def test_readme(readme, project):
-    # The OPTIONS are for a server with TLS; test_tls.py tries them there.
+    # The OPTIONS in the READMEs need a server with TLS; test_tls.py tests them.
     own = {"NAME": project.name, "OPTIONS": {}}
     database = f"DATABASES['default'] |= TIDB | {own!r}"
     settings, models, shell = ["DATABASES = {'default': TIDB}"], [], []
@@ -76,14 +76,14 @@ def test_readme(readme, project):
     for language, code in blocks(readme):
         if language == "sh":
             for line in code.splitlines():
-                # The demo has tests of its own, and this is scripts/test.
+                # test_demo.py tests scripts/demo, and scripts/test runs this test.
                 if re.match(r"scripts/(demo|test)( |$)", line):
                     assert (ROOT / line.split()[0]).stat().st_mode & 0o111, line
                     continue
                 if line.startswith("python manage.py "):
                     commands.append(line.split()[2:])
                     continue
-                # The packaging tests run these, with the packages as built.
+                # The packaging tests run the pip commands with the built packages.
                 assert re.match(r"pip (install|uninstall -y) ", line), line
                 for dist in re.findall(r"django-tidb[\w-]*", line):
                     assert dist in DISTRIBUTIONS | {"django-tidb"}, line
@@ -101,7 +101,7 @@ def test_readme(readme, project):
     project.write("app/__init__.py", "")
     project.write("app/models.py", "\n".join(models))
     project.configure(*CONTRIB, "app", more="\n".join([*settings, database]))
-    # A README repeats an app where the reader may have skipped a section.
+    # A README may add an app in several sections, since readers skip sections.
     project.write(
         "settings.py",
         (project.path / "settings.py").read_text()
@@ -109,7 +109,7 @@ def test_readme(readme, project):
     )
     for command in commands:
         project.manage(*command)
-        # They come after the first, which makemigrations has written.
+        # The README's migrations depend on the one that makemigrations has written.
         while migrations:
             project.write(*migrations.popitem())
     for code in shell:

@@ -1,4 +1,4 @@
-"""Tables are what django-tidb makes of the same migrations, in fewer statements."""
+"""Migrations make the same tables as with django-tidb, in fewer statements."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Sale(models.Model):
             models.UniqueConstraint(fields=["book", "customer"], name="one_sale")
         ]
 """
-# What the redundant index of a foreign key could be in the way of.
+# Changes of the models that a redundant index of a foreign key could prevent.
 LATER = (
     MODELS.replace('unique_together = [("author", "title")]', "pass")
     .replace('models.Index(fields=["owner", "-price"], name="book_owner_price"),', "")
@@ -153,7 +153,7 @@ def upstream(tmp_path_factory):
 def other_name(project, tidb):
     name = f"{project.name}_upstream"
     tidb.execute(f"CREATE DATABASE {name}")
-    # The setting is the whole server's. django-tidb always sends them.
+    # This variable is global. django-tidb always sends CHECK constraints.
     tidb.execute("SET GLOBAL tidb_enable_check_constraint = 1")
     yield name
     tidb.execute("SET GLOBAL tidb_enable_check_constraint = 0")
@@ -172,13 +172,13 @@ def tables(tidb, name):
 
 def without_redundancy(lines):
     """
-    Leave out the indexes of foreign keys that another index begins with, and
-    django-tidb's CHECK of what the type JSON takes care of.
+    Leave out indexes of foreign keys whose column is the first one of another index,
+    and django-tidb's CHECK (JSON_VALID(...)), which the type JSON makes redundant.
     """
     lines = [line for line in lines if " CHECK ((json_valid(" not in line]
-    # Which is numbered together with the others.
+    # The numbers of the other CHECK constraints depend on the one that is left out.
     lines = [re.sub(r"_chk_\d+", "_chk", line) for line in lines]
-    # On Django 4.2 it doubles the percent signs of comments.
+    # On Django 4.2, django-tidb doubles the percent signs of comments.
     lines = [line.replace("%%", "%") for line in lines]
     foreign = re.findall(r"CONSTRAINT `\w+` FOREIGN KEY \((.+?)\)", "\n".join(lines))
     kept = []
@@ -212,7 +212,7 @@ def test_same_tables(project, tidb, upstream, other_name):
     for table, lines in ours.items():
         assert without_redundancy(lines) == without_redundancy(theirs[table]), table
 
-    # Whoever made the tables, what belongs to them can be removed.
+    # Our backend can remove indexes and columns from the tables of both backends.
     project.write("app/models.py", LATER)
     project.manage("makemigrations", "app")
     project.manage("migrate", "app")
@@ -225,6 +225,6 @@ def test_same_tables(project, tidb, upstream, other_name):
             assert f"FOREIGN KEY (`{column}`)" in book
             assert re.search(rf"KEY `\w+` \(`{column}`\)", book)
         assert "editor" not in "\n".join(tables(tidb, name)["app_author"])
-    # And back again.
+    # All migrations can be reversed on both databases.
     for environ in ({}, {"OTHER_NAME": other_name}):
         project.manage("migrate", "app", "zero", **environ)

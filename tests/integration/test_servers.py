@@ -1,4 +1,4 @@
-"""Servers that say of themselves what is not so."""
+"""Servers that report another version than their own."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_two_servers_in_one_process(project, tidb, other_server):
         """
     )
     constants = "(8, 0, 11) False"
-    # Newer shells begin with what they have imported.
+    # The shell of newer Djangos first prints its automatic imports.
     assert output.splitlines()[-6:] == [
         f"default {default} True",
         constants,

@@ -116,7 +116,7 @@ def test_the_plugin_uses_every_hook():
     plugin = type(
         runpy.run_path(str(SOURCE / "src/example_tidb_ttl/plugin.py"))["plugin"]
     )
-    # It has no past in django-tidb.
+    # `legacy_imports` is for plugins with modules that django-tidb had before.
     assert {name for name in HOOKS if name not in vars(plugin)} == {"legacy_imports"}
 
 

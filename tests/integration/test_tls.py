@@ -34,13 +34,13 @@ HOST = "127.0.0.1"
 # The same address, under a name that no certificate has.
 OTHER_HOST = "127.1"
 VERIFY = ("VERIFY_CA", "VERIFY_IDENTITY")
-# And the module that each installs.
+# The drivers, and the module that each installs.
 DRIVERS = {"mysqlclient": "MySQLdb", "pymysql": "pymysql"}
 
 
 def choose(driver):
     if driver == "pymysql":
-        # As if mysqlclient were not installed.
+        # This makes the import of mysqlclient fail, as if it were not installed.
         sys.modules["MySQLdb"] = None
 
 
@@ -79,7 +79,7 @@ def driver_options(options):
 
 class Driver:
     """
-    A process that has one driver alone, for the choice holds for a process.
+    A process that uses one driver, because a process cannot change its driver.
     """
 
     def __init__(self, name, executor):
@@ -90,16 +90,16 @@ class Driver:
         return self._executor.submit(function, *args, **kwargs).result()
 
     def cipher(self, server, options, **settings):
-        """The cipher of a new connection to `server`; "" is plain text."""
+        """Return the cipher of a new connection to `server`, "" for plain text."""
         statement = "SHOW STATUS LIKE 'Ssl_cipher'"
         return self.call(ask, statement, server.port, options, **settings)[1]
 
     @property
     def checks_every_name(self):
         """
-        Whether VERIFY_CA looks at the host name too: MariaDB's client library
-        has one switch for both. Its versions are 3.x, those of MySQL's 8 and
-        above.
+        Whether VERIFY_CA verifies the host name too. In MariaDB's client library
+        one option switches both checks. Its versions are 3.x; those of MySQL's
+        library are 8 and above.
         """
         return self.name == "mysqlclient" and self.call(client_version)[0] == "3"
 
@@ -144,7 +144,7 @@ def other_ca(folder):
 
 @pytest.fixture(scope="module")
 def server(another_server, authority, ca, folder):
-    """Its certificate is signed by the CA and has the name HOST."""
+    """A server whose certificate is signed by the CA and has the name HOST."""
     certificate = authority.issue_cert(HOST)
     files = {"ssl-ca": ca}
     for option, blob in {
@@ -160,7 +160,7 @@ def server(another_server, authority, ca, folder):
 
 @pytest.fixture(scope="module")
 def auto_server(another_server, folder):
-    """It makes its certificate itself."""
+    """A server that makes a self-signed certificate."""
     storage = json.dumps(str(folder))
     config = f"tmp-storage-path = {storage}\n[security]\nauto-tls = true\n"
     with another_server(config) as server:
@@ -171,7 +171,7 @@ def auto_server(another_server, folder):
 
 @pytest.fixture(scope="module")
 def auto_ca(auto_server, folder):
-    """The certificate of `auto_server`, which is signed by itself."""
+    """The path of the self-signed certificate of `auto_server`."""
     (path,) = folder.rglob("tmp-storage/cert.pem")
     return str(path)
 
@@ -281,7 +281,7 @@ def test_disabled(driver, server):
 
 def test_preferred(driver, server, plain_server):
     assert driver.cipher(plain_server, {"ssl_mode": "PREFERRED"}) == ""
-    # MariaDB's client library prefers plain text, if it has no other options.
+    # Without other TLS options, MariaDB's client library connects in plain text.
     cipher = driver.cipher(server, {"ssl_mode": "PREFERRED"})
     assert bool(cipher) != driver.checks_every_name
 
@@ -373,7 +373,7 @@ with_pymysql = pytest.mark.parametrize("driver", ["pymysql"], indirect=True)
 
 def context_of(options):
     context = driver_options(options)["ssl"]
-    # Python 3.13 has it by default.
+    # Python 3.13 sets VERIFY_X509_STRICT by default.
     assert not context.verify_flags & ssl.VERIFY_X509_STRICT
     return context.verify_mode, context.check_hostname
 
@@ -383,10 +383,10 @@ def context_of(options):
     ("mode", "files", "expected"),
     [
         ("REQUIRED", {}, (ssl.CERT_NONE, False)),
-        # Who names a CA wants it looked at.
+        # With a CA in the options, the certificate is verified against it.
         ("REQUIRED", {"capath": "/"}, (ssl.CERT_REQUIRED, False)),
         ("VERIFY_CA", {}, (ssl.CERT_REQUIRED, False)),
-        # PyMySQL's own options would not have the host name checked.
+        # PyMySQL would not verify the host name with its own options.
         ("VERIFY_IDENTITY", {}, (ssl.CERT_REQUIRED, True)),
     ],
 )
@@ -396,7 +396,7 @@ def test_pymysql_context(driver, mode, files, expected):
 
 
 def times_that_cas_are_read(port, options):
-    """How often two connections read the CAs of the system, which takes long."""
+    """Return how often two connections read the CAs of the system, which is slow."""
     with mock.patch("ssl.SSLContext.load_default_certs", autospec=True) as read:
         for _ in range(2):
             with contextlib.suppress(OperationalError):
@@ -411,7 +411,7 @@ def test_pymysql_does_not_read_unneeded_cas(driver, server, plain_server, ca):
         ({"ssl_mode": "PREFERRED"}, 0),
         ({"ssl_mode": "REQUIRED"}, 0),
         (options("VERIFY_CA", ca), 0),
-        # Options that no other test has, of which there is no context yet.
+        # No other test has these options, so no context is cached for them.
         ({"ssl_mode": "VERIFY_CA", "ssl": {"cipher": "ECDHE+AESGCM"}}, 1),
     ]:
         assert driver.call(times_that_cas_are_read, server.port, asked) == times
@@ -433,7 +433,7 @@ def test_a_replaced_connect_of_pymysql_is_called(driver, plain_server):
 
 
 def contexts(options, path, text):
-    """Whether contexts are the same, and again after `path` has changed."""
+    """Return whether contexts are reused before and after a change of `path`."""
     before = [driver_options(options)["ssl"] for _ in range(2)]
     path.write_text(text)
     os.utime(path, ns=(0, 0))
@@ -475,7 +475,7 @@ def test_unknown_cipher(driver):
 
 
 def test_several_servers(driver, server, plain_server, ca):
-    """The name that is verified is the one of the server that is connected to."""
+    """The name of the connected server is verified, of several in HOST."""
     asked = options("VERIFY_IDENTITY", ca)
     with socket.socket() as closed:
         closed.bind((HOST, 0))
@@ -484,17 +484,17 @@ def test_several_servers(driver, server, plain_server, ca):
         assert driver.cipher(server, asked, HOST=f"{dead},{right}")
         with pytest.raises(OperationalError, match="VERIFY_IDENTITY"):
             driver.cipher(server, asked, HOST=f"{dead},{wrong}")
-        # A server without TLS is an error, and not passed over.
+        # A server without TLS causes an error; the next server is not tried.
         with pytest.raises(OperationalError, match="VERIFY_IDENTITY"):
             driver.cipher(server, asked, HOST=f"{dead},{HOST}:{plain_server.port}")
 
 
-# The client that dbshell starts; test_client.py has what MySQL's is told
+# The client that dbshell starts; test_client.py tests the options of MySQL's client
 
 
 @pytest.fixture
 def shell(capfd, django_db_blocker):
-    """A function that asks dbshell for the cipher that it uses; "" is plain text."""
+    """A function that returns the cipher of a dbshell, "" for plain text."""
     for name in ("mysql", "mariadb"):
         if shutil.which(name):
             break
@@ -509,7 +509,7 @@ def shell(capfd, django_db_blocker):
         assert connection.connection is None
         return capfd.readouterr().out.split("\t")[1].strip()
 
-    # The servers are others than the test database's.
+    # The shells connect to other servers than that of the test database.
     with django_db_blocker.unblock():
         yield shell
 
@@ -534,7 +534,7 @@ def test_shell_never_goes_on_in_plain_text(shell, plain_server, ca, mode):
 def test_shell_with_a_wrong_ca(shell, server, other_ca, mode):
     with pytest.raises(CalledProcessError):
         shell(server, options(mode, other_ca))
-    # Those of the system count, or none does.
+    # Without a CA in the options, the client trusts those of the system or none.
     with pytest.raises(CalledProcessError):
         shell(server, {"ssl_mode": mode})
 
@@ -557,7 +557,7 @@ def test_shell_with_capath(shell, server, ca, other_ca, tmp_path):
 
 
 def test_shell_with_a_cipher(shell, server):
-    # With TLS 1.3 it has no effect on those of that version.
+    # The option has no effect on the ciphers of TLS 1.3.
     with pytest.raises(CalledProcessError):
         shell(server, {"ssl_mode": "PREFERRED", "ssl": {"cipher": "rot13"}})
 

@@ -9,17 +9,17 @@ from tests.packaging.distributions import MODULES, PACKAGES, Built, Environment,
 
 
 def source_files():
-    """Every file below packages/ but Python's own caches."""
+    """Return all files below packages/, except for Python's caches."""
     return {p for p in PACKAGES.rglob("*") if "__pycache__" not in p.parts}
 
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory):
-    """What was built from the checkout, and the files that this added to it."""
+    """The built distributions, and the files that the build added to the checkout."""
     before = source_files()
     directory = tmp_path_factory.mktemp("built")
     for name in MODULES:
-        # What a release runs as well: both from the tree.
+        # A release also builds the wheel and the sdist from the checkout.
         run(
             *(sys.executable, "-m", "hatchling", "build", "-d", directory),
             cwd=PACKAGES / name,
@@ -35,8 +35,8 @@ def built(build):
 @pytest.fixture(scope="session")
 def installed(built, tmp_path_factory):
     """
-    Return an environment that differs from an empty one by `uv pip install`
-    with the given arguments. Tests share it and leave it as it is.
+    Return a function that makes an environment with `uv pip install` and the given
+    arguments. Tests share the environment and must not change it.
     """
 
     @functools.cache

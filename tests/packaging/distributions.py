@@ -23,15 +23,15 @@ MODULES = {
     VECTOR: "django_tidb_vector",
 }
 PACKAGES = Path(__file__).resolve().parents[2] / "packages"
-# Seconds. The compilation of mysqlclient takes longest.
+# The timeout in seconds. The compilation of mysqlclient takes longest.
 TIMEOUT = 300
-# Variables that let the checkout, or the environment of the tests, show
-# through. Those of proxies, certificates and package indexes stay.
+# Prefixes of variables that would make the checkout or the environment of the
+# tests visible. Those of proxies, certificates and package indexes are kept.
 FOREIGN = ("DJANGO_", "HATCH", "PYTEST", "PYTHON")
 
 
 def run(*command: str | Path, cwd: Path, environ: dict[str, str] | None = None) -> str:
-    """Run `command`, `environ` added; return what it prints if it succeeds."""
+    """Run `command` with `environ` added; return its output if it succeeds."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
     result = subprocess.run(
         command,
@@ -54,7 +54,7 @@ def in_wheel(wheel: Path) -> metadata.Distribution:
 
 
 def hashes(distribution: metadata.Distribution) -> dict[str, str]:
-    """Return the files that RECORD has hashes of, which is all but itself."""
+    """Return the files and their hashes in RECORD, which lists itself without one."""
     assert distribution.files is not None
     return {str(file): file.hash.value for file in distribution.files if file.hash}
 
@@ -124,8 +124,8 @@ class Environment:
 
     def differences(self, name: str) -> set[str]:
         """
-        Return the files that are not as in the wheel of `name`: missing,
-        changed, or strangers in its import package.
+        Return the files that differ from the wheel of `name`: missing ones, changed
+        ones, and files in its import package that are not in the wheel.
         """
         expected = hashes(self.built.wheel(name))
         present = {
@@ -144,6 +144,6 @@ class Environment:
         if not file.exists():
             return None
         digest = hashlib.sha256(file.read_bytes()).digest()
-        # As RECORD has it:
+        # RECORD has hashes in this encoding:
         # https://packaging.python.org/en/latest/specifications/recording-installed-packages/
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

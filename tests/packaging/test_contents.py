@@ -81,7 +81,7 @@ def test_sdist_builds_the_same_wheel(built, name, tmp_path):
         files = {member.name for member in archive if member.isfile()}
         archive.extractall(tmp_path, filter="data")
     top = sdist.name.removesuffix(".tar.gz")
-    # Hatchling adds the file with the patterns that it left out.
+    # Hatchling adds .gitignore, with the patterns of the files that it left out.
     about = {".gitignore", "CHANGELOG.md", "LICENSE", "PKG-INFO", "README.md"}
 
     assert files == {
@@ -122,7 +122,7 @@ def test_every_distribution_has_its_own_version(built):
 def test_core_stands_alone(built):
     core = built.wheel(CORE)
 
-    # The driver is one that needs no compiler.
+    # PyMySQL is the default driver, because it needs no compiler.
     assert requirements(core).keys() == {"django", "pymysql"}
     assert metadata_of(core).provides_extra == ["mysqlclient", "pymysql"]
     assert not core.entry_points
@@ -133,7 +133,7 @@ def test_plugin_requires_a_range_of_core(built, name):
     required = requirements(built.wheel(name))
 
     assert required.keys() & MODULES.keys() == {CORE}
-    # Whoever releases core need not release the plugins.
+    # With a range, a release of core needs no release of the plugins.
     assert {specifier.operator for specifier in required[CORE]} == {">=", "<"}
     assert built.wheel(CORE).version in required[CORE]
 

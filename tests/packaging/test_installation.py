@@ -34,7 +34,7 @@ print([plugin.name for plugin in get_plugins()])
 
 
 def has_client_library():
-    """Whether mysqlclient can be compiled here; it asks pkg-config too."""
+    """Return whether pkg-config finds a client library to compile mysqlclient with."""
     names = ("mysqlclient", "mariadb", "libmariadb", "perconaserverclient")
     return shutil.which("pkg-config") is not None and any(
         subprocess.run(["pkg-config", "--exists", name]).returncode == 0
@@ -52,7 +52,7 @@ needs_client_library = pytest.mark.skipif(
 
 
 def print_import(statement):
-    """Code that prints what `statement` imports, or why it cannot."""
+    """Return code that prints the object that `statement` imports, or the error."""
     name = statement.rpartition(" ")[2]
     return f"""
 try:
@@ -86,7 +86,7 @@ def test_installation(installed, requirements, distributions, plugins):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module_can_be_imported(installed, built, name):
-    """Nothing is needed that the metadata does not name, with its extras."""
+    """The modules need no package that the metadata and its extras do not name."""
     extras = {VECTOR: "[rest]"}.get(name, "")
     modules = sorted(
         path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")

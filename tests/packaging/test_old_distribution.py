@@ -1,6 +1,6 @@
 """
-The distribution django-tidb, which owned the import package before
-django-tidb-core did, beside it and replaced by it. The pip is a real one.
+The distribution django-tidb, which contained the import package before
+django-tidb-core did, installed beside it and replaced by it with a real pip.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def project_environment(built, tmp_path_factory, tidb_server):
     }
     with (folder / "settings.py").open("a") as settings:
         settings.write(f"DATABASES = { ({'default': database})!r}\n")
-        # Facts about the server's default collation and the driver.
+        # These checks inform about the default collation and the driver.
         settings.write("SILENCED_SYSTEM_CHECKS = ['tidb.I001', 'tidb.I002']\n")
     (folder / "with_app.py").write_text(
         "from .settings import *\nINSTALLED_APPS.append('django_tidb')\n"
     )
-    # The old distribution leaves this to the project.
+    # With the old distribution, the project itself has to set up PyMySQL.
     (folder / "__init__.py").write_text(
         "import pymysql\n\npymysql.install_as_MySQLdb()\n"
     )
@@ -51,7 +51,7 @@ def project_environment(built, tmp_path_factory, tidb_server):
 def environment(project_environment):
     yield project_environment
     project_environment.run("pip", "uninstall", "--yes", CORE, OLD)
-    # Usually gone by now; a failed test may leave files without an owner.
+    # The folder may be left by a failed test, with files that pip does not know.
     package = project_environment.site_packages / MODULES[CORE]
     shutil.rmtree(package, ignore_errors=True)
 
@@ -66,7 +66,7 @@ def python_files(environment, name):
 
 
 def repair(environment, output):
-    """Run the command that the warning in the `output` of check hints at."""
+    """Run the command in the hint of the warning in the `output` of check."""
     command = re.search(r"HINT: Run: (.+)", output)[1]
     environment.run("sh", "-c", command)
 
@@ -85,7 +85,7 @@ def test_core_installed_over_the_old_one(environment):
     for arguments in (WITH_APP, WITH_DATABASE, WITH_APP + WITH_DATABASE):
         output = check(environment, *arguments)
         assert output.count("tidb.W001") == 1
-    # Core works, but the old one's files that it does not replace stay.
+    # Core works, but files of the old distribution that core lacks are still there.
     leftovers = python_files(environment, OLD) - python_files(environment, CORE)
     assert environment.differences(CORE) == leftovers
 
@@ -97,7 +97,8 @@ def test_old_one_installed_over_core(environment):
     environment.run("pip", "install", CORE)
     environment.run("pip", "install", OLD)
 
-    # The old one's engine is in effect and knows of no warning; core's app does.
+    # The engine of the old distribution is used, which has no warning; core's app
+    # has it.
     assert environment.differences(CORE) == python_files(environment, OLD)
     assert "tidb.W001" not in check(environment, *WITH_DATABASE)
     output = check(environment, *WITH_APP)

@@ -1,6 +1,6 @@
 """
-The first command of each README is all that it takes: it runs in an empty
-environment without a compiler, and a project works with what it has installed.
+The first command of each README is a complete installation: it runs in an empty
+environment without a compiler, and a project works with the installed packages.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Thing(models.Model):
     vector = VectorField(dimensions=2, default=[0.5, 2])
 """,
 }
-#: What is true of its rows.
+#: Statements that test the rows of each model.
 USE = {
     CORE: "assert Thing.objects.filter(name__istartswith='T').count() == 2",
     AUTORANDOM: "assert min(Thing.objects.values_list('pk', flat=True)) > 0",
@@ -92,7 +92,7 @@ def database(tidb):
 )
 def test_first_command_of_the_readme(built, tmp_path, database, name):
     environment = Environment(tmp_path, built)
-    # Of all programs those of the environment alone.
+    # Only the programs of the environment are on PATH, so there is no compiler.
     environment.environ["PATH"] = str(tmp_path / "venv" / "bin")
     for program in ("cc", "gcc", "c++", "clang", "pkg-config"):
         assert shutil.which(program, path=environment.environ["PATH"]) is None

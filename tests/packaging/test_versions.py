@@ -1,4 +1,4 @@
-"""What the documents say of versions is what the matrix tests."""
+"""Tests that the documents name the versions that the test matrix has."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def axis_values(axis):
 def cells_of_ci():
     text = (ROOT / ".ci/run").read_text()
     cells = re.findall(r"^cell (\S+) (\S+) (\S+) ", text, re.MULTILINE)
-    # The first run takes the newest Django of Debian's Python.
+    # The first run uses the newest Django that supports Debian's Python.
     python = re.search(r"bare Debian with\n# Python (\S+)\. ", text)[1]
     newest = max(max(c["django"]) for c in MATRIX if python in c["python"])
     pattern = r"^step env TIDB_VERSION=(\S+) scripts/test "
@@ -38,7 +38,7 @@ def cells_of_ci():
 
 
 def table(path):
-    """Return the first table of a README that starts with Django."""
+    """Return the rows of the table of versions in a README."""
     rows = re.findall(r"^\| (\w+) \| ([^|]+) \|$", path.read_text(), re.MULTILINE)
     return {name: value.strip() for name, value in rows}
 

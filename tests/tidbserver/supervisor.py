@@ -1,8 +1,7 @@
-"""Run programs that end with the process that started them, however that ends.
+"""Run programs that end with the process that started them, even if it is killed.
 
-A Supervisor is a process of its own, which therefore survives whatever happens
-to the process that it works for. It runs this file, so this module needs
-nothing but the standard library.
+A Supervisor is a process of its own, so it survives the end of the process that it
+works for. It runs this file, so this module needs only the standard library.
 """
 
 from __future__ import annotations
@@ -23,9 +22,11 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# Seconds. Programs are asked this often whether they answer, or have ended.
+# The interval in seconds at which programs are asked whether they answer or have
+# ended.
 POLL_INTERVAL = 0.05
-# A tidb-server takes two to three on an idle machine to start, and two to stop.
+# Timeouts in seconds. On an idle machine a tidb-server takes two to three seconds
+# to start, and two to stop.
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 60.0
 
@@ -39,11 +40,11 @@ class NoAnswer(LauncherError):
 
 
 class PortTaken(LauncherError):
-    """Another process was faster to listen on a port that we chose."""
+    """Another process has begun to listen on a port that we chose."""
 
 
 def tail(text: str, lines: int = 20, width: int = 400) -> str:
-    """Return the end of `text`: so many lines, each of so many characters."""
+    """Return the last `lines` lines of `text`, each cut to `width` characters."""
     return "\n".join(line[:width] for line in text.rstrip().splitlines()[-lines:])
 
 
@@ -55,7 +56,7 @@ def wait_for(
 ) -> T:
     """Return what `ask` returns as soon as it raises no OSError.
 
-    `check` is called before each attempt, to raise when waiting is in vain.
+    `check` is called before each attempt; it raises if waiting is useless.
     Raises NoAnswer, which names `address`, after `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
@@ -93,7 +94,7 @@ class Supervisor:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd=directory,
-                # Ctrl-C is for the parent, which then ends the supervisor.
+                # Ctrl-C must reach the parent only, which then ends the supervisor.
                 start_new_session=True,
             )
 
@@ -130,7 +131,7 @@ class Supervisor:
         if os.getpid() != self._owner:
             return
         assert self._process.stdin is not None and self._process.stdout is not None
-        # A request that could not be written is still in the buffer.
+        # close() flushes the buffer, in which an unwritten request may be left.
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         try:
@@ -139,7 +140,7 @@ class Supervisor:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
-        # It is still there if the supervisor was killed.
+        # The directory is still there if the supervisor was killed.
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
@@ -252,7 +253,7 @@ class Process:
         return "\n".join(texts)
 
 
-# What runs in the process of a supervisor
+# The code that runs in the process of a supervisor
 
 
 class _Programs:
@@ -275,12 +276,12 @@ class _Programs:
                 stdout=output,
                 stderr=output,
                 cwd=folder,
-                # Programs keep temporary files, some of them all their data.
+                # Programs keep temporary files, and some all their data, in TMPDIR.
                 env={**os.environ, "TMPDIR": directory, **environ},
                 preexec_fn=_die_with_parent(),
             )
         self._running[name] = process
-        # In one step, for whoever reads it at the same time.
+        # The file is replaced atomically, since it may be read at the same time.
         new = folder / "pid.new"
         new.write_text(str(process.pid))
         new.replace(folder / "pid")
@@ -295,7 +296,7 @@ class _Programs:
         self._running[name].send_signal(signum)
 
     def _kill_all(self) -> None:
-        # Nothing is worth saving, and a graceful end takes much longer.
+        # The data are not kept, and a graceful shutdown takes much longer.
         for process in self._running.values():
             process.kill()
         for process in self._running.values():
@@ -354,7 +355,7 @@ def _supervise(parent: int, directory: Path) -> None:
 
 
 def _die_with_parent() -> Callable[[], None] | None:
-    """Return what makes a new process die with its parent, where there is such."""
+    """Return a preexec_fn that makes a process die with its parent, or None."""
     if sys.platform != "linux":
         return None
     try:

@@ -1,4 +1,4 @@
-"""The cluster: its programs, and that they end and come back."""
+"""The programs of the cluster, which can be ended and started again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.tidbserver.test_launcher import (
     wait_until,
 )
 
-# MySQL's numbers of the errors of a client that has lost its connection.
+# The numbers of MySQL's errors for a lost connection.
 LOST_CONNECTION = (2006, 2013)
 
 
@@ -127,7 +127,7 @@ class TestFaults:
             connection.cursor().execute("BEGIN")
             connection.cursor().execute("INSERT INTO d.t VALUES (1)")
             first.stop()
-        # It has left neither a lock nor changes of the schema for nobody.
+        # The stopped server holds no locks, and is no longer the owner of DDL.
         execute(added, "INSERT INTO d.t VALUES (1)", "ALTER TABLE d.t ADD v INT")
         assert execute(added, "ADMIN SHOW DDL")[0][2] == added.address
         first.start()
@@ -170,7 +170,7 @@ class TestProxy:
             cursor.execute("SELECT @@port")
             return cursor.fetchone()[0]
 
-        # A new connection goes to the server that has the fewest.
+        # A new connection goes to the server with the fewest connections.
         with (
             closing(connect(cluster.port)) as one,
             closing(connect(cluster.port)) as two,
@@ -219,7 +219,7 @@ class TestStart:
     def test_port_that_is_taken(
         self, cluster, cluster_binaries, temporary, monkeypatch
     ):
-        # The first port is that of PD.
+        # The first port that is chosen is that of PD.
         ports = iter([cluster.servers[0].port])
         monkeypatch.setattr(
             cluster_module, "free_port", lambda: next(ports, None) or free_port()

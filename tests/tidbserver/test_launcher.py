@@ -34,7 +34,7 @@ DEADLINE = 60  # seconds until something that is ending must have ended
 
 
 def write_command(path, script):
-    """Make a command of a shell script, which has the system's own PATH."""
+    """Write a shell script as a command; it runs with the system's PATH."""
     path.write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin\n{script}")
     path.chmod(0o755)
     return path
@@ -45,7 +45,7 @@ def is_running(pid):
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    # In a container there may be nobody to collect an orphan that has ended.
+    # In a container there may be no init process that reaps zombies.
     status = Path(f"/proc/{pid}/status")
     return not (status.exists() and "State:\tZ" in status.read_text())
 
@@ -70,7 +70,7 @@ def binary():
 
 @pytest.fixture
 def commands(monkeypatch, tmp_path):
-    """The one directory on PATH, empty; the cache is empty too."""
+    """The only directory on PATH, which is empty like the cache."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     directory = tmp_path / "commands"
@@ -124,7 +124,7 @@ def run_launcher(*arguments):
     return process.returncode, output, errors
 
 
-# A command of a shell that waits for a signal.
+# A shell command that waits for a signal.
 CATCHING = "trap 'echo caught; exit 5' {}; echo ready; while :; do sleep 0.1; done"
 
 
@@ -195,7 +195,7 @@ class TestDiscovery:
             f"(passed over: {path} is v7.1.0, not {RELEASE.tag})\n"
         )
         assert capsys.readouterr().err == expected
-        # What is installed is not installed again.
+        # A server that tiup has installed is not installed again.
         write_command(commands / "tiup", "exit 1")
         assert find_binary(DEFAULT_VERSION).path == installed
 
@@ -230,7 +230,7 @@ class TestDiscovery:
         assert capsys.readouterr().err == (
             f"TiDB server: the one at localhost:{server.port}, from TIDB_HOST\n"
         )
-        # It is not ours to end.
+        # A server that was not started here is not ended.
         assert is_running(server_pid(server))
 
     def test_unreachable_environment(self, monkeypatch):
@@ -288,7 +288,7 @@ class TestDiscovery:
             assert way in errors
 
 
-# It notes its calls in the file `calls`, and builds a copy of itself.
+# A fake go that appends its calls to the file `calls` and builds a copy of itself.
 FAKE_GO = """
 echo "$1" >>"$(dirname "$0")/calls"
 case $1 in
@@ -470,7 +470,7 @@ class TestRunningServer:
         monkeypatch.setattr(
             launcher, "free_port", lambda: next(ports, None) or free_port()
         )
-        # The other server would answer in place of ours.
+        # The other server would answer in place of the one that was started.
         handshake = launcher.read_handshake
 
         def of_ours_only(host, port):
@@ -531,7 +531,7 @@ class TestRunningServer:
 
 
 class TestEnd:
-    """The server ends with the process that started it, however that ends."""
+    """The server ends with the process that started it, even if it is killed."""
 
     PROGRAM = """
 import os, sys, time
@@ -610,7 +610,7 @@ with running_server() as server:
 class TestRun:
     @pytest.fixture(autouse=True)
     def external(self, server, monkeypatch):
-        """Start nothing: what runs is the same with any server."""
+        """Use the running server, since these tests do not depend on who started it."""
         for name, value in server.environ.items():
             monkeypatch.setenv(name, value)
 

@@ -66,7 +66,7 @@ def test_read_only(browser, item):
 
 
 def posted(html):
-    """Return what a browser posts for a form that nobody has touched."""
+    """Return the data that a browser posts for a form without changes."""
     inputs = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', html)
     areas = re.findall(r'<textarea name="([^"]+)"[^>]*>\s*([^<]*)</textarea>', html)
     return dict(inputs + areas)
@@ -98,7 +98,7 @@ def test_change_as_json(browser, item):
     response = browser.post(url, {**data, "embedding": "[7, 8]"})
     text = response.content.decode()
     assert "expected 3 dimensions, not 2" in text
-    # The other field keeps what was posted.
+    # The other field keeps its posted value.
     again = {**posted(text), "embedding": data["embedding"]}
     assert again["other"] == ""
     assert not type(form)(again, instance=item).has_changed()

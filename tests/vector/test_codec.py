@@ -26,7 +26,7 @@ from django_tidb_vector.codec import (
 
 
 class WithArray:
-    """Such as the tensors of PyTorch."""
+    """An object with __array__(), such as a tensor of PyTorch."""
 
     def __array__(self, dtype=None, copy=None):
         return np.array([1, 2.5, -3], dtype=dtype)
@@ -65,8 +65,8 @@ def test_round_trip_is_exact(vector):
     assert decode(encode(vector)).tobytes() == vector.tobytes()
 
 
-# The smallest and the largest numbers, the zeros, and the one number whose
-# shortest text is read as its neighbour by way of a double.
+# The bits of the smallest and the largest numbers, of zeros, and of the one number
+# whose shortest text becomes its neighbour when it is read as a double first.
 EXTREMES = [0x00000001, 0x80000000, 0x007FFFFF, 0x7F7FFFFF, 0x15AE43FD, 0x95AE43FD]
 
 
@@ -91,13 +91,13 @@ def test_round_trip_through_the_server_is_exact(tidb):
 @pytest.mark.works("vector")
 @pytest.mark.parametrize("text", ["[7.038531e-26]", "[-7.038531e-26]"])
 def test_server_stores_its_own_text_as_another_number(tidb, text):
-    # Why encode() writes one more digit; when this fails, it need not.
+    # encode() writes one more digit because of this; if this test fails, it need not.
     tidb.execute("SELECT CAST(%s AS VECTOR)", [text])
     ((answer,),) = tidb.fetchall()
     assert abs(float(answer[1:-1])) == 7.0385313e-26
 
 
-# Long texts are read another way than short ones.
+# decode() reads long texts in another way than short ones.
 PADDING = ",0.25" * 200
 
 
@@ -108,12 +108,12 @@ def reader(request, monkeypatch):
 
 
 def both_lengths(*texts):
-    """The texts of lists, short and long."""
+    """Return the given texts of lists, and each of them with PADDING."""
     return [*texts, *(f"{PADDING}]".join(text.rsplit("]", 1)) for text in texts)]
 
 
 def text_of_the_server(vector):
-    """The text as TiDB writes it: no exponents, no point in whole numbers."""
+    """Return the text that TiDB writes: no exponents, whole numbers without a point."""
     numbers = (np.format_float_positional(number, trim="-") for number in vector)
     return f"[{','.join(numbers)}]"
 
@@ -138,7 +138,7 @@ def test_decode_is_exact_for_any_bits(seed, size, digits):
     vector = bits.view(np.float32)
     vector = np.where(np.isfinite(vector), vector, np.float32(-0.0))
     assert decode(text_of_the_server(vector)).tobytes() == vector.tobytes()
-    # Numbers of ordinary size, which simdjson reads.
+    # simdjson reads numbers of this size.
     vector = np.round(vector.view(np.uint32) / 2**32 - 0.5, digits).astype(np.float32)
     assert decode(text_of_the_server(vector)).tobytes() == vector.tobytes()
 
@@ -158,7 +158,7 @@ def test_long_vectors_are_read_with_simdjson(monkeypatch):
     vector = np.random.default_rng(1).normal(size=768).astype(np.float32)
     text = text_of_the_server(vector)
     assert codec._decode_long(text).tobytes() == vector.tobytes()
-    # Zeros as such are nothing unusual.
+    # _decode_long() also reads zeros.
     vector[::2] = 0
     assert codec._decode_long(text_of_the_server(vector)).tobytes() == vector.tobytes()
     vector[0] = -0.0
@@ -194,7 +194,7 @@ def test_decode_in_threads():
         expected = vectors[number].tobytes()
         start.wait()
         for _ in range(100):
-            # It falls back to orjson where a parser is in use.
+            # None means that decode() has to use orjson, as the parser is in use.
             found = codec._decode_long(text)
             if found is None or found.tobytes() != expected:
                 wrong.append(number)
@@ -249,7 +249,7 @@ def test_parse_says_which_element_is_wrong():
 
 
 class Array:
-    """What numpy makes an array of, and nothing else does."""
+    """An object that numpy converts with __array__(), and that is no sequence."""
 
     def __init__(self, value):
         self.value = value

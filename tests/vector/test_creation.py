@@ -1,4 +1,4 @@
-"""Vectors in the copies of a test database, as parallel tests have them."""
+"""Vectors in the cloned test databases of parallel tests."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def test_check_dimensions(dimensions):
             app_label = "vector"
 
     field = Model._meta.get_field("field")
-    # Also where the backend asks for the type of the column.
+    # With `databases`, check() also asks the backend for the type of the column.
     assert field.check(databases=["default"]) == [
         checks.Error(
             f"'dimensions' is {dimensions!r}; it must be None or an integer from 1 "
@@ -373,7 +373,7 @@ def test_fixtures_with_lists(format, text):
 @pytest.mark.parametrize("format", ["json", "yaml"])
 @pytest.mark.parametrize("value", ["[1, 2]", [1, 2]])
 def test_fixtures_with_wrong_vectors(format, value):
-    # YAML has all of JSON.
+    # JSON is also valid YAML.
     text = json.dumps([{"model": "vector.item", "fields": {"embedding": value}}])
     message = "expected 3 dimensions, not 2"
     with pytest.raises(serializers.base.DeserializationError, match=message):
@@ -426,7 +426,7 @@ def test_db_default(create_tables):
     create_tables(Model)
     created = Model.objects.create()
     assert Model.objects.get(pk=created.pk).embedding.tolist() == [1, 2.5, 3]
-    # What the server has made of it is not known yet.
+    # The instance does not have the value of the database default yet.
     for model in (created, Model()):
         form_class = modelform_factory(Model, fields=["embedding"])
         assert 'name="embedding"' in form_class(instance=model).as_p()

@@ -130,7 +130,7 @@ def test_server_understands_the_sql_and_misses_tiflash(
 ):
     vector = VectorField(dimensions=3)
     Model = make_model("Model", embedding=vector, meta={"indexes": [index]})
-    # What the server says after it has read the definition of the index.
+    # The server has parsed the definition of the index when it raises this error.
     with (
         pytest.raises(DatabaseError, match="TiFlash store count is 0"),
         connection.schema_editor() as editor,

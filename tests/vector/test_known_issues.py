@@ -1,4 +1,4 @@
-"""The known issues that the plugin adds, asked of the server."""
+"""Tests that the server has the known issues that the plugin adds."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def test_filters_come_after_the_candidates(norms, metric):
     "metric", [CosineDistance, L1Distance, L2Distance, NegativeInnerProduct]
 )
 def test_rows_without_a_distance_are_no_candidates(norms, metric):
-    # The server has NULL before all distances.
+    # The server sorts NULL before all distances.
     Item.objects.bulk_create(Item() for _ in range(20))
     arguments = {"metric": metric, "k": 3}
     found = Item.objects.nearest("embedding", TARGET, candidates=5, **arguments)

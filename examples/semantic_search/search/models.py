@@ -17,8 +17,8 @@ class DocumentQuerySet(models.QuerySet["Document"]):
     ) -> DocumentQuerySet:
         """
         Order the documents by their distance from `vector`, the nearest
-        first. CosineDistance is 0 for the same direction, and 1 for nothing in
-        common.
+        first. CosineDistance is 0 for vectors of the same direction and 1 for
+        orthogonal ones.
         """
         return (
             self.annotate(distance=metric("embedding", vector))
@@ -36,15 +36,16 @@ class Document(models.Model):
         FUNCTION = "function"
         METHOD = "method"
 
-    # Keys that TiDB spreads over its nodes, for many rows are written at once.
+    # TiDB spreads AUTO_RANDOM keys over its nodes, because many rows are written
+    # at once.
     id = BigAutoRandomField(primary_key=True)
-    # Python tells F from f, which not every collation does.
+    # Names in Python are case-sensitive, and not every collation is.
     name = models.CharField(max_length=200, unique=True, db_collation="utf8mb4_bin")
     kind = models.CharField(max_length=8, choices=Kind.choices)
     module = models.CharField(max_length=200)
     text = models.TextField()
     embedding = VectorField(dimensions=DIMENSIONS)
-    # What the whole corpus was made from; empty until all of it is stored.
+    # The edition of the corpus; it is empty until the whole corpus is stored.
     edition = models.CharField(max_length=100, default="", editable=False)
 
     objects = DocumentQuerySet.as_manager()
@@ -62,7 +63,7 @@ class SearchLog(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        # Keys without gaps, in the order of the questions.
+        # AUTO_ID_CACHE 1 gives keys without gaps, in the order of the questions.
         tidb_auto_id_cache = 1
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Queries as a person can read them."""
+"""Queries in a form that people can read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from search.models import DocumentQuerySet
 
 
 def sql_of(hits: DocumentQuerySet) -> str:
-    """Run the query of `hits`, and return what was sent."""
+    """Run the query of `hits`, and return the SQL that was sent."""
     with CaptureQueriesContext(connection) as queries:
         list(hits.all())
     return sqlparse.format(shorten_vectors(queries[0]["sql"]), reindent=True)

@@ -1,4 +1,4 @@
-"""The page: a question, and the documents nearest to it."""
+"""The page that shows the documents nearest to a question."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ METRICS = {
     "inner": ("Negative inner product", NegativeInnerProduct),
 }
 
-#: Makes vectors of questions; the command that starts the server sets it.
+#: The embedder of questions, which the command that starts the server sets.
 embedder: Embedder | None = None
 
 

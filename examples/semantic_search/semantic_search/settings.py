@@ -6,7 +6,7 @@ import os
 
 from django.core.management.utils import get_random_secret_key
 
-# A page for whoever started it, on their own machine.
+# Only the person who started the server on their own machine sees the page.
 DEBUG = True
 SECRET_KEY = get_random_secret_key()
 ROOT_URLCONF = "semantic_search.urls"

@@ -31,7 +31,8 @@ QUESTIONS = (
 HITS = 10
 BATCH_SIZE = 200
 
-# What the vectors depend on: if it changes, the corpus is stored anew.
+# A checksum of the modules that make the vectors. If it changes, the corpus is stored
+# anew.
 SETTINGS = zlib.crc32("".join(map(inspect.getsource, (corpus, embedding))).encode())
 EDITION = (
     f"Django {django.get_version()}, scikit-learn {sklearn.__version__}, "
@@ -41,7 +42,8 @@ EDITION = (
 
 class Command(BaseCommand):
     help = "Store the docstrings of Django in TiDB, and search them for an answer."
-    # From Django 6.1 on, all checks ask the database, which handle() creates first.
+    # Django 6.1 and later run checks that query the database, and only handle()
+    # creates it.
     requires_system_checks: ClassVar[list[str]] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -97,7 +99,7 @@ class Command(BaseCommand):
             ) from error
 
     def open_corpus(self) -> embedding.Embedder:
-        """Return what embeds questions; store the documents if need be."""
+        """Return the embedder of questions; store the documents if they are missing."""
         stored = Document.objects.filter(edition=EDITION)
         documents = sorted(stored.values_list("name", "text"))
         if documents:
@@ -185,7 +187,7 @@ class Command(BaseCommand):
 
     def show_counts(self) -> None:
         keys = sorted(Document.objects.values_list("pk", flat=True))
-        # Of 64 bits, the sign comes first and then those drawn at random.
+        # The random bits of the 64-bit key follow its sign bit.
         bits = Document._meta.pk.shard_bits
         used = len({key >> (63 - bits) for key in keys})
         logged = SearchLog.objects.count()
