@@ -11,6 +11,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Info, Warning
 from django.db import DEFAULT_DB_ALIAS, connections
 
+from .compat import has_tidb
 from .driver import ensure_driver
 
 # Apps with search backends, and the names of the settings that configure
@@ -27,12 +28,6 @@ _DATABASE_BACKEND = re.compile(
 # How many times the processor time of mysqlclient PyMySQL takes, as measured:
 # benchmarks/results/drivers.json.
 TUPLES_TIMES, OBJECTS_TIMES, GET_TIMES = 2.4, 1.4, 1.2
-
-
-def _is_tidb(alias: str) -> bool:
-    # As django_tidb.is_tidb(), whose module an installed django-tidb, which tidb.W001
-    # reports, may have replaced.
-    return getattr(connections[alias], "tidb", False)
 
 
 def check_old_distribution(**kwargs: Any) -> list[CheckMessage]:
@@ -66,7 +61,7 @@ def check_search_backends(**kwargs: Any) -> list[CheckMessage]:
     MySQL's full-text search, which TiDB does not support.
     """
     # These backends always search in the default database; routers do not apply.
-    if not _is_tidb(DEFAULT_DB_ALIAS):
+    if not has_tidb(connections[DEFAULT_DB_ALIAS]):
         return []
     return list(_full_text_backends())
 
@@ -101,7 +96,7 @@ def check_driver(
     Report (``tidb.I002``) that a TiDB among `databases` is used with PyMySQL.
     mysqlclient would be faster.
     """
-    if not any(map(_is_tidb, databases or ())):
+    if not any(has_tidb(connections[alias]) for alias in databases or ()):
         return []
     driver = ensure_driver()
     if not driver.is_pymysql:

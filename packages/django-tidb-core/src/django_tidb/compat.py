@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     from .base import DatabaseWrapper
     from .gathering import Gathering
 
-__all__ = ["add_meta_options", "install"]
+__all__ = ["add_meta_options", "has_tidb", "install"]
 
 
-def _is_tidb(connection: BaseDatabaseWrapper) -> bool:
+def has_tidb(connection: BaseDatabaseWrapper) -> bool:
+    """Return whether `connection` is one of this backend."""
     # As django_tidb.is_tidb(), whose module an installed django-tidb, which tidb.W001
     # reports, may have replaced.
     return getattr(connection, "tidb", False)
@@ -107,7 +108,7 @@ def _applying(apply: Callable[..., Any]) -> Callable[..., Any]:
         schema_editor: BaseDatabaseSchemaEditor,
         collect_sql: bool = False,
     ) -> Any:
-        if _is_tidb(schema_editor.connection):
+        if has_tidb(schema_editor.connection):
             with schema_editor.gathering() as gathering:
                 announced = copy.copy(migration)
                 run = migrating.current(schema_editor.connection)
@@ -152,7 +153,7 @@ def _migrating(migrate: Callable[..., Any]) -> Callable[..., Any]:
 
         # The callback is a method of the command; other callers have none.
         command = getattr(executor.progress_callback, "__self__", None)
-        if not (_is_tidb(executor.connection) and isinstance(command, BaseCommand)):
+        if not (has_tidb(executor.connection) and isinstance(command, BaseCommand)):
             return migrate(executor, targets, plan, **kwargs)
         with _run(executor.connection, command) as run:
             if run and plan and not kwargs.get("fake"):
@@ -185,7 +186,7 @@ def _syncing(sync_apps: Callable[..., Any]) -> Callable[..., Any]:
     def sync_apps_gathering(
         command: Any, connection: DatabaseWrapper, app_labels: Iterable[str]
     ) -> Any:
-        if not _is_tidb(connection):
+        if not has_tidb(connection):
             return sync_apps(command, connection, app_labels)
         with _run(connection, command):
             return sync_apps(command, _GatheringConnection(connection), app_labels)
