@@ -234,7 +234,7 @@ class DatabaseWrapper(IdleMixin, OutcomeMixin, MySQLDatabaseWrapper):
                 return connection
         details = "; ".join(f"{host}: {error}" for host, error in errors)
         raise Database.OperationalError(
-            ErrorNumber.CANNOT_CONNECT,
+            ErrorNumber.CANNOT_CONNECT.value,
             f"No server of DATABASES[{self.alias!r}]['HOST'] takes a connection. "
             f"{details}",
         ) from errors[-1][1]

@@ -38,6 +38,7 @@ class ErrorNumber(IntEnum):
     NO_DATABASE_SELECTED = 1046
     SERVER_SHUTDOWN = 1053
     DUPLICATE_COLUMN = 1060
+    DUPLICATE_KEY_NAME = 1061
     DUPLICATE_KEY = 1062
     SYNTAX = 1064
     NO_INDEX_TO_DROP = 1091
@@ -51,8 +52,12 @@ class ErrorNumber(IntEnum):
     DOES_NOT_EXIST = 1305
     ROUTINE_ACCESS_DENIED = 1370
     DEFAULT_NOT_CONSTANT = 1674
+    DUPLICATE_FOREIGN_KEY = 1826
     GENERATED_COLUMN_NOT_SUPPORTED = 3106
     GENERATED_COLUMN_DEPENDS = 3108
+    DUPLICATE_CHECK = 3822
+    #: A privilege for an administrative statement is missing.
+    PRIVILEGE_CHECK_FAILED = 8121
     DDL_NOT_SUPPORTED = 8200
 
     # -- Of the server, about a transaction

@@ -63,7 +63,11 @@ _REFUSED = (
 
 
 # The errors for an index, a foreign key or a CHECK whose name is already in use.
-_EXISTS = (1061, 1826, 3822)
+_EXISTS = (
+    ErrorNumber.DUPLICATE_KEY_NAME,
+    ErrorNumber.DUPLICATE_FOREIGN_KEY,
+    ErrorNumber.DUPLICATE_CHECK,
+)
 
 
 class _Quoted(bytes):

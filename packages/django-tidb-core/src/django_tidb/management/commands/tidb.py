@@ -14,6 +14,7 @@ from django.db import DEFAULT_DB_ALIAS, Error, OperationalError, connections
 
 from django_tidb import is_tidb, jobs, migrating
 from django_tidb.driver import ensure_driver
+from django_tidb.error_numbers import ErrorNumber
 from django_tidb.known_issues import affecting, concerned
 from django_tidb.plugins import GROUP, get_plugins
 
@@ -143,7 +144,7 @@ class Command(BaseCommand):
             "port": settings["PORT"],
             "user": settings["USER"],
             "name": settings["NAME"],
-            "variables": dict(variables),
+            "variables": variables,
             "known_issues": [
                 {
                     "id": issue.id,
@@ -221,8 +222,6 @@ class Command(BaseCommand):
 
 # -- manage.py tidb jobs
 
-# Error 8121: a privilege for an administrative statement is missing.
-_NOT_ALLOWED = 8121
 #: The number of finished jobs that are shown.
 RECENT = 10
 
@@ -293,7 +292,7 @@ def _cancel_job(command: Command, alias: str, job_id: int) -> None:
     try:
         reason = jobs.cancel(connection, job_id)
     except OperationalError as error:
-        if error.args[0] != _NOT_ALLOWED:
+        if error.args[0] != ErrorNumber.PRIVILEGE_CHECK_FAILED:
             raise
         raise CommandError(
             f"{job}: cancelling it needs GRANT SUPER ON *.* for the user of database "
