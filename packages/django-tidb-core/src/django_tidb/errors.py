@@ -24,6 +24,7 @@ __all__ = [
     "Repeat",
     "ServerError",
     "find_error",
+    "is_connection_lost",
 ]
 
 _DOCS = "https://docs.pingcap.com/tidb/stable"
@@ -379,3 +380,9 @@ def find_error(error: BaseException) -> ServerError | None:
     if number in _CLIENT_ERRORS and number not in ERRORS:
         return ERRORS[ErrorNumber.SERVER_LOST]
     return ERRORS.get(number)
+
+
+def is_connection_lost(error: BaseException) -> bool:
+    """Return whether the connection was lost with `error`, an exception of Django's."""
+    row = find_error(error)
+    return row is not None and row.left is Left.GONE

@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import Error
 
 from .driver import ensure_driver
-from .errors import Left, find_error
+from .errors import is_connection_lost
 
 if TYPE_CHECKING:
     from .outcome import OutcomeMixin as _Base
@@ -20,11 +20,6 @@ else:
 __all__ = ["IdleMixin"]
 
 _PING_ARGUMENTS = (False,) if ensure_driver().is_pymysql else ()
-
-
-def _is_lost(error: BaseException) -> bool:
-    row = find_error(error)
-    return row is not None and row.left is Left.GONE
 
 
 class IdleMixin(_Base):
@@ -88,7 +83,7 @@ class IdleMixin(_Base):
                 self.connection.ping(*_PING_ARGUMENTS)
         except Error as error:
             # Rows of another statement that are still unread are no loss.
-            if not _is_lost(error):
+            if not is_connection_lost(error):
                 return
             personal = self.tidb_session.personal
             self.close()
@@ -99,7 +94,7 @@ class IdleMixin(_Base):
         try:
             super()._set_autocommit(autocommit)
         except Error as error:
-            if autocommit or self._idle_limit is None or not _is_lost(error):
+            if autocommit or self._idle_limit is None or not is_connection_lost(error):
                 raise
             # SET autocommit = 0 is the first statement of a transaction, so nothing
             # was executed in it that could be executed twice.

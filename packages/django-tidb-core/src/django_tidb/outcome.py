@@ -26,7 +26,7 @@ from django.db.utils import DatabaseErrorWrapper
 from django.utils.functional import cached_property
 
 from .error_numbers import ErrorNumber
-from .errors import CommitOutcomeUnknown, Left, find_error
+from .errors import CommitOutcomeUnknown, Left, find_error, is_connection_lost
 from .kinds import NOTHING, Effect
 
 __all__ = ["ErrorWrapper", "OutcomeMixin", "Point", "Session", "Transaction"]
@@ -83,8 +83,7 @@ class Transaction:
     @property
     def is_connection_lost(self) -> bool:
         """Whether it has ended because the connection was lost."""
-        row = find_error(self.ended_by) if self.ended_by is not None else None
-        return row is not None and row.left is Left.GONE
+        return self.ended_by is not None and is_connection_lost(self.ended_by)
 
     @property
     def message(self) -> str:
@@ -410,8 +409,7 @@ class OutcomeMixin(BaseDatabaseWrapper):
             session.manual = commits and is_manual
             if commits or not autocommit or self._is_connecting:
                 raise
-            row = find_error(error)
-            if row is None or row.left is not Left.GONE:
+            if not is_connection_lost(error):
                 raise
             # The transaction has ended before, so nothing of it is lost.
             logger.warning(
