@@ -110,6 +110,7 @@ def test_rows_are_copied_in_batches(cursor, source, clone, monkeypatch, size):
     assert contents(cursor, clone()) == contents(cursor, source)
 
 
+@pytest.mark.long
 def test_ids_go_on(cursor, source, clone):
     # Without the row of the greatest id, which must not come again.
     cursor.execute("INSERT INTO parent (a, s) VALUES (9, 'last')")
@@ -151,6 +152,7 @@ def test_foreign_keys_hold_in_the_copy(cursor, source, clone):
         cursor.execute("INSERT INTO child (parent) VALUES (77)")
 
 
+@pytest.mark.long
 def test_checks_hold_in_the_copy(cursor, source, clone, check_constraints):
     if not check_constraints:
         pytest.skip(
@@ -233,6 +235,7 @@ def test_a_copy_is_kept(cursor, clone):
     assert cursor.fetchall() == ()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("change", ["table", "column", "migration"])
 def test_a_copy_is_made_anew_after_migrations(cursor, clone, change):
     copy = clone(keepdb=True)

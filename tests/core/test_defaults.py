@@ -115,6 +115,7 @@ def test_functions_become_defaults_of_columns(table, field, holds):
     assert holds(inserted(table(field())))
 
 
+@pytest.mark.long
 @pytest.mark.works("default-uuid")
 def test_added_column_has_a_function_as_its_default(table):
     # ADD COLUMN would be refused: each row gets a value of its own.

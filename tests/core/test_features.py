@@ -129,6 +129,7 @@ def told_of_the_deadlock(pair):
     return name
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 def test_either_of_two_is_told_of_a_deadlock():
     pairs = range(40)

@@ -127,6 +127,7 @@ ADD_STORED = (
 )
 
 
+@pytest.mark.long
 def test_everything_survives(shop, allowed):
     alter(ADD_STORED)
     assert state() == shop
@@ -161,6 +162,7 @@ def test_foreign_keys_hold_afterwards(shop, allowed):
     assert run("SELECT id FROM shop") == ((7,),)
 
 
+@pytest.mark.long
 def test_position_of_auto_random(drops, allowed):
     run(
         "CREATE TABLE shop (id BIGINT AUTO_RANDOM(5) PRIMARY KEY, a INT)",
@@ -187,6 +189,7 @@ def test_rows_of_more_than_one_batch(drops, allowed, monkeypatch):
     assert run("SELECT a, b FROM shop ORDER BY a, b") == before
 
 
+@pytest.mark.long
 def test_refused_with_rows(shop, monkeypatch):
     for value in (False, (), ["item"]):
         allow(monkeypatch, value)
@@ -236,6 +239,7 @@ def test_comment_that_looks_like_an_option(drops, allowed):
     assert definition.column("a").definition.endswith(f"COMMENT '{comment}'")
 
 
+@pytest.mark.long
 def test_column_of_a_primary_key_becomes_not_null(drops, allowed):
     run(
         "CREATE TABLE shop (id INT PRIMARY KEY, a INT DEFAULT NULL)",
@@ -248,6 +252,7 @@ def test_column_of_a_primary_key_becomes_not_null(drops, allowed):
     assert run("SELECT * FROM shop") == ((1, 5),)
 
 
+@pytest.mark.long
 def test_session_is_as_before(shop, allowed):
     names = (
         "@@foreign_key_checks, @@sql_mode, @@allow_auto_random_explicit_insert, "
@@ -403,6 +408,7 @@ def test_constraints_with_long_names(shop, allowed, monkeypatch, check_constrain
         assert everything() == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["é" * 28, "~" + "a" * 60, "~_" * 28, "a__rebuild"])
 def test_constraints_whose_names_cannot_be_kept(shop, allowed, check_constraints, name):
     if not check_constraints:
@@ -502,6 +508,7 @@ def test_other_changes_while_rows_are_copied(
         assert run("SELECT COUNT(*) FROM item") == ((0,),)
 
 
+@pytest.mark.long
 def test_transaction_left_open(shop, allowed, other):
     # It began before, and ends while the table waits to be renamed aside; or,
     # before TiDB has metadata locks, is refused the commit with error 8028.

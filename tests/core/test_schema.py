@@ -802,6 +802,7 @@ def test_references_take_the_new_type_of_a_key():
                 editor.delete_model(state.apps.get_model("core", name))
 
 
+@pytest.mark.long
 @pytest.mark.works("modify-lossy")
 def test_alteration_that_fails_leaves_the_table_as_it_was(create_tables):
     class Tag(models.Model):

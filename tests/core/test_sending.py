@@ -103,6 +103,7 @@ def test_others_see_the_table(bowl):
             assert count(cursor) == (0,)
 
 
+@pytest.mark.long
 def test_indexes_and_constraints_are_there_at_once(bowl):
     def names():
         with closing(connection.copy()) as other, other.cursor() as cursor:
@@ -186,6 +187,7 @@ def test_separate_database_and_state_sends_at_once(no_tables):
     assert look.existed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("atomic", [True, False])
 @pytest.mark.parametrize("kind", ["python", "sql"])
 def test_the_projects_code_runs_after_what_has_been_gathered(no_tables, kind, atomic):
@@ -308,6 +310,7 @@ def test_one_statement_for_each_table(no_tables):
     assert "`second`" in sent[0]
 
 
+@pytest.mark.long
 def test_sqlmigrate_shows_what_is_sent(no_tables):
     def operations():
         return (
@@ -385,6 +388,7 @@ def test_a_migration_is_recorded_after_all_has_been_sent(no_tables, monkeypatch)
     assert done == [True]
 
 
+@pytest.mark.long
 @pytest.mark.works("foreign-key")
 def test_a_migration_with_a_reference_that_stays_open_is_not_recorded(no_tables):
     field = models.ForeignKey("core.Bowl", models.CASCADE)

@@ -142,6 +142,7 @@ def test_each_row_is_taken_once(waits, elsewhere, isolation_level):
     assert sorted(other.result() for other in others) == ["b", "c"]
 
 
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 def test_the_wait_ends(waits, elsewhere):
     Author.objects.create(name="a", bio="")

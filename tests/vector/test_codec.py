@@ -118,6 +118,7 @@ def text_of_the_server(vector):
     return f"[{','.join(numbers)}]"
 
 
+@pytest.mark.long
 @given(
     st_numpy.arrays(
         np.float32,
