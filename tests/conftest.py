@@ -21,7 +21,7 @@ ensure_driver()
 
 import MySQLdb  # noqa: E402
 
-# The fixture tidb_server sets TIDB_HOST too.
+# Read the variable here, because the fixture tidb_server sets TIDB_HOST too.
 EXTERNAL_HOST = os.environ.get("TIDB_HOST")
 ROAMING_SERVERS = roaming.servers_wanted()
 
@@ -39,7 +39,9 @@ def _connect(server):
 
 @pytest.fixture(scope="session")
 def roaming_cluster(cluster_binaries, tmp_path_factory):
-    """The cluster of the test mode TIDB_CLUSTER, and what moves connections in it."""
+    """
+    Start the cluster of the test mode TIDB_CLUSTER; return it with its Roaming object.
+    """
     config = roaming.config(tmp_path_factory.mktemp("certificate"))
     with running_cluster(
         cluster_binaries, servers=ROAMING_SERVERS, config=config
@@ -51,7 +53,7 @@ def roaming_cluster(cluster_binaries, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tidb_server(request):
-    """A running TiDB, which TIDB_HOST and the other variables point to."""
+    """Return a running TiDB; set TIDB_HOST and the related variables to point to it."""
     with ExitStack() as stack:
         if ROAMING_SERVERS:
             cluster, _ = request.getfixturevalue("roaming_cluster")
@@ -62,8 +64,8 @@ def tidb_server(request):
         os.environ.update(server.environ)
         if server.log is not None:
             with closing(_connect(server)) as connection:
-                # This is the default on clusters. A server before 7 without a cluster
-                # uses optimistic transactions.
+                # Transactions are pessimistic by default on a cluster, but optimistic
+                # on a server before TiDB 7 with embedded storage.
                 connection.cursor().execute("SET GLOBAL tidb_txn_mode = 'pessimistic'")
         yield server
         os.environ.clear()
@@ -72,7 +74,7 @@ def tidb_server(request):
 
 @pytest.fixture(autouse=True)
 def _stay_on_one_server(request):
-    """What holds for one server only is tested on the first one."""
+    """Keep a test with the marker one_server on the first server of the cluster."""
     if request.node.get_closest_marker("one_server") and ROAMING_SERVERS:
         _, mode = request.getfixturevalue("roaming_cluster")
         with mode.at_home():
@@ -83,7 +85,7 @@ def _stay_on_one_server(request):
 
 @pytest.fixture(scope="session")
 def another_server(tidb_server):
-    """A function that starts one more TiDB, with a configuration of its own."""
+    """Return a function that starts one more TiDB with the given configuration."""
 
     @contextmanager
     def start(config):
@@ -91,8 +93,8 @@ def another_server(tidb_server):
             pytest.skip("TIDB_HOST names a server, so no other one is started.")
         with ExitStack() as stack:
             with pytest.MonkeyPatch.context() as patch:
-                # The fixture tidb_server has set this variable, so no other server
-                # would be started.
+                # The fixture tidb_server has set TIDB_HOST, with which running_server()
+                # would return that server instead of starting another.
                 patch.delenv("TIDB_HOST")
                 server = stack.enter_context(running_server(config=config))
             yield server
@@ -102,7 +104,7 @@ def another_server(tidb_server):
 
 @pytest.fixture(scope="session")
 def cluster_binaries():
-    """The programs of a cluster, which are built if need be."""
+    """Return the programs of a cluster; build them if they are missing."""
     if EXTERNAL_HOST:
         pytest.skip("TIDB_HOST names a server, so no cluster is started.")
     try:
@@ -113,7 +115,7 @@ def cluster_binaries():
 
 @pytest.fixture(scope="session")
 def haproxy():
-    """The path of HAProxy; without it, the test is skipped."""
+    """Return the path of HAProxy; skip the test if HAProxy is not installed."""
     try:
         return find_proxy()
     except LauncherError as error:
@@ -122,7 +124,7 @@ def haproxy():
 
 @pytest.fixture(scope="session")
 def cluster(cluster_binaries):
-    """A cluster with two servers, for tests that leave them alone."""
+    """Return a cluster with two servers, for tests that neither stop nor change it."""
     with running_cluster(cluster_binaries) as cluster:
         yield cluster
 
@@ -130,8 +132,8 @@ def cluster(cluster_binaries):
 @pytest.fixture
 def fresh_cluster(cluster_binaries):
     """
-    A function that starts a cluster for the test alone, which may kill, start
-    and add servers. It takes the options of running_cluster().
+    Return a function that starts a cluster for this test alone. The test may kill,
+    start and add servers. The function takes the options of running_cluster().
     """
     with ExitStack() as stack:
 
@@ -143,7 +145,7 @@ def fresh_cluster(cluster_binaries):
 
 @pytest.fixture(scope="session")
 def tidb(tidb_server):
-    """A cursor on the test server, outside of Django."""
+    """Return a cursor on the test server, on a connection that Django does not know."""
     with closing(_connect(tidb_server)) as connection, connection.cursor() as cursor:
         yield cursor
 
@@ -160,20 +162,22 @@ def django_db_modify_db_settings(tidb_server):
 
 @pytest.fixture
 def isolated_apps():
-    """Return a registry of apps for the models of the test alone."""
+    """Return a separate app registry for the models that the test defines."""
     with isolated_models() as registry:
         yield registry
 
 
 @pytest.fixture
 def make_model(request, isolated_apps):
-    """A function that makes a model: see tests.tables.model_class()."""
+    """Return a function that makes a model: see tests.tables.model_class()."""
     return partial(model_class, module=request.module.__name__)
 
 
 @pytest.fixture
 def create_tables(transactional_db, isolated_apps):
-    """A function that creates the tables of models. They are dropped after the test."""
+    """
+    Return a function that creates the tables of models and drops them after the test.
+    """
     with tables_of_models() as create:
         yield create
 
@@ -181,8 +185,8 @@ def create_tables(transactional_db, isolated_apps):
 @pytest.fixture
 def check_constraints(tidb, transactional_db):
     """
-    Enable CHECK constraints for the test. The value is False if the server has no
-    CHECK constraints.
+    Enable CHECK constraints for the test. The value is False if the server does not
+    support CHECK constraints.
     """
     tidb.execute("SHOW GLOBAL VARIABLES LIKE 'tidb_enable_check_constraint'")
     found = tidb.fetchone()
@@ -204,7 +208,7 @@ def check_constraints(tidb, transactional_db):
 
 @pytest.fixture
 def cursor(transactional_db):
-    """A cursor in an empty database, which is dropped after the test."""
+    """Return a cursor in an empty database, which is dropped after the test."""
     other = connections["default"].copy()
     with other.cursor() as cursor:
         cursor.execute("DROP DATABASE IF EXISTS probe")

@@ -1,6 +1,6 @@
 """
-Faults that tests provoke: connections that are cut at a chosen byte, and
-deadlocks of which a chosen connection is the victim.
+Provoke faults in tests. A proxy cuts connections at a chosen byte, and deadlock() makes
+a chosen connection the victim of a deadlock.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from django_tidb.error_numbers import ErrorNumber
 
-#: The longest time to wait for a state that another process brings about, in seconds.
+#: The longest time to wait, in seconds, for a state that another process brings about.
 PATIENCE = 300.0
 
 _COM_QUERY = 3
@@ -41,31 +41,31 @@ def wait_for(condition: Callable[[], Any], what: str) -> Any:
 
 
 class Direction(Enum):
-    """The way of the bytes that are cut off."""
+    """The direction in which the proxy counts bytes before it cuts the connection."""
 
     TO_SERVER = "to the server"
     TO_CLIENT = "to the client"
 
 
 class How(Enum):
-    """What happens at the chosen byte."""
+    """The way in which the proxy interrupts the connection at the chosen byte."""
 
     CLOSE = "close"
-    #: The client gets a TCP reset.
+    #: The client receives a TCP reset.
     RESET = "reset"
-    #: The connection goes on; only `then` is called.
+    #: The proxy keeps the connection open and only calls `then`.
     PASS = "pass"
 
 
 @dataclass
 class Cut:
     """
-    A fault of the nth statement that begins with `statement`.
+    A fault at the nth statement that begins with `statement`.
 
-    With the direction TO_SERVER, `byte` bytes of the statement's packet are let
-    through; with TO_CLIENT the whole statement, and `byte` bytes of the answer
-    after the server has begun to answer. Then `then` is called, in the thread of
-    the proxy, and the connection is cut as `how` says.
+    With the direction TO_SERVER, the proxy forwards the first `byte` bytes of the
+    statement's packet. With TO_CLIENT, the proxy forwards the whole statement and the
+    first `byte` bytes of the server's answer. Then the proxy calls `then` in its own
+    thread and interrupts the connection as `how` says.
     """
 
     statement: str
@@ -74,12 +74,12 @@ class Cut:
     nth: int = 1
     how: How = How.CLOSE
     then: Callable[[], object] | None = None
-    #: Set when the connection has been cut.
+    #: The event is set when the fault has happened.
     done: threading.Event = field(default_factory=threading.Event)
     _seen: int = 0
 
     def matches(self, statement: str) -> bool:
-        """Count `statement`; return whether it is the one to cut."""
+        """Count `statement` if it matches; return whether the fault belongs to it."""
         if self.done.is_set() or not statement.upper().startswith(
             self.statement.upper()
         ):
@@ -90,7 +90,10 @@ class Cut:
 
 @dataclass
 class Exchange:
-    """A statement that went through the proxy, with the bytes of it and its answer."""
+    """
+    A statement that went through the proxy, with the sizes of its packet and its
+    answer.
+    """
 
     statement: str
     sent: int
@@ -99,11 +102,11 @@ class Exchange:
 
 class Proxy:
     """
-    A TCP proxy in front of a server, that counts bytes and cuts connections.
+    A TCP proxy in front of a server that counts bytes and cuts connections.
 
-    It understands the packets of MySQL's protocol as far as it has to, without
-    TLS and compression. Use it as a context manager; errors of its threads are
-    raised at the end.
+    The proxy understands the packets of MySQL's protocol only as far as the cuts need
+    it, and supports neither TLS nor compression. Use the proxy as a context manager:
+    the exit raises the first error of its threads.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -111,7 +114,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.host = "127.0.0.1"
         self.port: int = self._listener.getsockname()[1]
-        #: The statements that went through, the oldest first.
+        #: The statements that went through the proxy, with the oldest first.
         self.exchanges: list[Exchange] = []
         self._lock = threading.Lock()
         self._cuts: list[Cut] = []
@@ -128,7 +131,8 @@ class Proxy:
 
     def __exit__(self, *args: object) -> None:
         self._closing = True
-        # accept() does not return when another thread closes the socket.
+        # accept() does not return when another thread closes the socket, so connect
+        # once.
         with contextlib.suppress(OSError):
             socket.create_connection((self.host, self.port)).close()
         self._thread.join()
@@ -139,7 +143,7 @@ class Proxy:
             raise self._errors[0]
 
     def cut(self, statement: str, *args: Any, **kwargs: Any) -> Cut:
-        """Arm a cut, see :class:`Cut`, and return it."""
+        """Arm a cut with the arguments of :class:`Cut`, and return it."""
         cut = Cut(statement, *args, **kwargs)
         with self._lock:
             self._cuts.append(cut)
@@ -147,8 +151,8 @@ class Proxy:
 
     def cut_connecting(self, direction: Direction, byte: int, how: How) -> Cut:
         """
-        Arm a cut of the next new connection, after `byte` bytes in one direction,
-        and return it.
+        Arm a cut of the next new connection after `byte` bytes in `direction`, and
+        return it.
         """
         cut = Cut("", direction, byte, how=how)
         with self._lock:
@@ -156,7 +160,7 @@ class Proxy:
         return cut
 
     def passed(self) -> dict[Direction, int]:
-        """Return the numbers of bytes that went through the last connection."""
+        """Return the number of bytes in each direction of the newest connection."""
         return self._pairs[-1].passed
 
     def take_connecting(self) -> Cut | None:
@@ -179,12 +183,12 @@ class Proxy:
             self._refusing = False
 
     def statements(self) -> list[str]:
-        """Return the statements that went through, without the set-up of sessions."""
+        """Return the statements that went through the proxy, with the oldest first."""
         return [exchange.statement for exchange in self.exchanges]
 
     def cut_for(self, statement: str) -> Cut | None:
         with self._lock:
-            # All count it.
+            # Call matches() of every cut, because it also counts the statements.
             matching = [cut for cut in self._cuts if cut.matches(statement)]
         return matching[0] if matching else None
 
@@ -209,7 +213,9 @@ class Proxy:
 
 
 class _Pair(threading.Thread):
-    """A client's connection, and the one to the server that it is forwarded to."""
+    """
+    The connection of a client and the connection to the server that belongs to it.
+    """
 
     def __init__(
         self, proxy: Proxy, client: socket.socket, server: socket.socket
@@ -220,18 +226,19 @@ class _Pair(threading.Thread):
         self.server = server
         for each in (client, server):
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Ends the thread, from another one.
+        # Another thread writes to this pair of sockets in order to end this thread.
         self._wake, self._woken = socket.socketpair()
         self._buffer = b""
         self._exchange: Exchange | None = None
         self.passed = dict.fromkeys(Direction, 0)
         self._connecting = proxy.take_connecting()
-        # A cut of the answer, with the bytes that are still let through.
+        # The pending cut of an answer, and the number of bytes to forward before the
+        # cut.
         self._cut: Cut | None = None
         self._left = 0
 
     def stop(self) -> None:
-        """Close the connection, and wait until the thread has ended."""
+        """Close both connections, and wait until the thread has ended."""
         with contextlib.suppress(OSError):
             self._wake.send(b"x")
         self.join()
@@ -251,18 +258,21 @@ class _Pair(threading.Thread):
                 each.close()
 
     def _forward(self, ready: list[Any]) -> bool:
-        """Forward what has arrived. Return whether the connection goes on."""
+        """
+        Forward the data that has arrived. Return False when the connection is over.
+        """
         if self._woken in ready:
             return False
         try:
-            # The answer to the last statement precedes the next one.
+            # Forward the answer to the last statement before the next statement.
             if self.server in ready:
                 data = self.server.recv(1 << 16)
                 return bool(data) and self._pass(Direction.TO_CLIENT, data)
             data = self.client.recv(1 << 16)
             return bool(data) and self._pass(Direction.TO_SERVER, data)
         except OSError:
-            # One of the two has closed its connection; so is the other then.
+            # The client or the server has closed its connection, so the thread closes
+            # both.
             return False
 
     def _pass(self, direction: Direction, data: bytes) -> bool:
@@ -362,8 +372,8 @@ def is_waiting_for_lock(cursor: Any, connection_id: int) -> bool:
     """
     Return whether the transaction of a connection waits for a lock.
 
-    data_lock_waits would tell more, but is empty on the storage that is built into
-    tidb-server.
+    The table data_lock_waits would tell more, but is empty on the storage that is built
+    into tidb-server.
     """
     cursor.execute(
         "SELECT COUNT(*) FROM information_schema.tidb_trx "
@@ -428,7 +438,7 @@ def deadlock(
         other.cursor() as theirs,
         observer.cursor() as observing,
     ):
-        # The drivers read only a part of it, which may be larger than 32 bits.
+        # Ask the server, because the drivers keep only 32 bits of the connection's id.
         theirs.execute("SELECT CONNECTION_ID()")
         (other_id,) = theirs.fetchone()
         thread = threading.Thread(target=run, args=[theirs], name="deadlock")

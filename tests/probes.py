@@ -6,7 +6,10 @@ from django.db.utils import DatabaseError
 
 
 def accepts(*statements):
-    """Return whether the server accepts the last; the others it must."""
+    """
+    Return a probe: whether the server accepts the last statement. Errors of the others
+    are raised.
+    """
 
     def probe(cursor):
         *setup, last = statements
@@ -16,14 +19,15 @@ def accepts(*statements):
             cursor.execute(last)
         except DatabaseError:
             return False
-        # A statement may be accepted and ignored, with a warning or without.
+        # The server may also accept the statement and ignore it, which this cannot
+        # tell.
         return True
 
     return probe
 
 
 def assert_agrees(cursor, issue, probe):
-    """Assert that the server has the `issue` exactly if its entry says so."""
+    """Assert that the server has the `issue` exactly if the table of issues says so."""
     connection = cursor.db
     affected = issue.affects(connection.tidb_version, connection.tidb_variables)
     assert probe(cursor) == (not affected)

@@ -1,13 +1,14 @@
 """
-The test mode TIDB_CLUSTER=2: connections that go from server to server.
+Implement the test mode TIDB_CLUSTER=N: connections move from server to server.
 
-The tests run on a cluster of so many servers. Before each cursor, a connection
-that is outside of a transaction goes to the next server, with the state of its
-session, as TiProxy would move it:
+The tests run on a cluster of N servers. Before each new cursor, a connection outside of
+a transaction moves to the next server together with the state of its session, as
+TiProxy would move it:
 https://docs.pingcap.com/tidb/stable/tiproxy-overview#connection-migration
 
-It stays where it is as long as something ties it to its server: a transaction,
-GET_LOCK(), a temporary table, or another cursor that is open.
+A connection stays on its server as long as its session cannot be moved: in a
+transaction, with a lock of GET_LOCK(), with a temporary table, or with another open
+cursor.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from weakref import WeakKeyDictionary, WeakSet
 import pytest
 
 VARIABLE = "TIDB_CLUSTER"
-# Errors of the client; the next statement of the test will meet them, too.
+# The client reports these errors for a lost connection. The move ignores them, because
+# the next statement of the test raises them as well.
 LOST_CONNECTION = (2006, 2013)
 OUT_OF_SYNC = 2014  # an unbuffered result is being read
 # https://docs.pingcap.com/tidb/stable/error-codes
 CANNOT_MIGRATE = 8146
 
-# What the servers sign the states of sessions with.
+# The servers sign the states of sessions with this certificate.
 CONFIG = """
 [security]
 session-token-signing-cert = "{certificate}"
@@ -34,7 +36,7 @@ session-token-signing-key = "{key}"
 
 
 def servers_wanted():
-    """Return how many servers TIDB_CLUSTER asks for, or None without it."""
+    """Return the number of servers in TIDB_CLUSTER, or None if it is not set."""
     text = os.environ.get(VARIABLE)
     if not text:
         return None
@@ -46,7 +48,7 @@ def servers_wanted():
 
 
 def config(directory):
-    """Return a server's configuration; the certificate is put in `directory`."""
+    """Write a certificate to `directory` and return a configuration that uses it."""
     import trustme
 
     issued = trustme.CA().issue_cert("tidb")
@@ -64,8 +66,9 @@ class Roaming:
         self.moves = 0
         self._stay = 0
         self._only_home = False
-        self._cursors = WeakKeyDictionary()  # sets of cursors, by wrapper
-        self._port = WeakKeyDictionary()  # of the driver's connection, by wrapper
+        self._cursors = WeakKeyDictionary()  # the sets of cursors by wrapper
+        # the driver's connection and its port by wrapper
+        self._port = WeakKeyDictionary()
 
     @contextmanager
     def installed(self, wrapper_class):
@@ -80,7 +83,8 @@ class Roaming:
 
         @contextmanager
         def staying_session_variables(wrapper, **values):
-            # It restores them on the driver's connection that it has used.
+            # session_variables() restores the variables on the same driver's
+            # connection.
             with self.staying(), session_variables(wrapper, **values):
                 yield
 
@@ -91,7 +95,7 @@ class Roaming:
 
     @contextmanager
     def staying(self):
-        """No connection goes anywhere in the block."""
+        """Keep every connection on its present server during the block."""
         self._stay += 1
         try:
             yield
@@ -100,7 +104,9 @@ class Roaming:
 
     @contextmanager
     def at_home(self):
-        """Connections go to the first server, and stay there, in the block."""
+        """
+        Move connections to the first server, and keep them there during the block.
+        """
         self._only_home = True
         try:
             yield
@@ -108,7 +114,7 @@ class Roaming:
             self._only_home = False
 
     def _move(self, wrapper):
-        # Connections with another port are to another server than those.
+        # A connection with another port belongs to a server outside of the cluster.
         if (
             self._stay
             or wrapper.in_atomic_block
@@ -139,12 +145,12 @@ class Roaming:
 
 
 def is_open(cursor):
-    # Both drivers set it to None when a cursor is closed.
+    # Both drivers set this attribute to None when a cursor is closed.
     return cursor.cursor.connection is not None
 
 
 def session_states(connection):
-    """Return the state of the session; None if it cannot leave its server."""
+    """Return the state of the session, or None if the session cannot be moved."""
     from django.db.backends.mysql.base import Database
 
     try:
@@ -153,7 +159,7 @@ def session_states(connection):
             return cursor.fetchone()[0]
     except (Database.OperationalError, Database.InterfaceError) as error:
         tied = (CANNOT_MIGRATE, OUT_OF_SYNC, *LOST_CONNECTION)
-        # PyMySQL's InterfaceError for a closed connection has the number 0.
+        # PyMySQL's InterfaceError for a closed connection has the error number 0.
         if isinstance(error, Database.InterfaceError) or error.args[0] in tied:
             return None
         raise

@@ -4,7 +4,7 @@ from django.db import connections
 
 
 class TiDBOnly:
-    """Keep what a database does not have away from it."""
+    """Create a table only on the databases that support its columns."""
 
     def allow_migrate(self, db, app_label, model_name=None, **hints):
         if app_label == "vector":

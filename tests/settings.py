@@ -1,4 +1,4 @@
-"""Settings of the tests. conftest.py fills in the server."""
+"""Settings of the tests. conftest.py adds the address of the server."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ USE_TZ = True
 INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.auth",
-    # For the vectors in it.
+    # The tests of vectors in the admin need these two apps.
     "django.contrib.admin",
     "django.contrib.messages",
     "django.contrib.sessions",
     "rest_framework",
-    # Before the plugins' apps, on purpose: the order must not matter.
+    # The apps of the tests come before those of the packages, because the order must
+    # not matter.
     "tests.autorandom",
     "tests.core",
     "tests.vector",

@@ -1,6 +1,7 @@
-"""Models that are in no app's registry, and their tables.
+"""
+Models that are in no app's registry, and their tables.
 
-The fixtures of conftest.py are made from these, and are what most tests need.
+The fixtures of conftest.py call these functions, and most tests use the fixtures.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ APPS = ("tests.autorandom", "tests.core", "tests.vector")
 
 
 def isolated_models():
-    """Keep the models that are defined within out of the registry of the project."""
+    """Keep the models that the block defines out of the project's app registry."""
     return isolate_apps(*APPS)
 
 
 def model_class(name, /, *bases, module, meta=None, **contents):
-    """Return a new model; its fields are keywords, and `meta` has the Meta options.
+    """
+    Return a new model with the fields `contents` and the Meta options `meta`.
 
-    The app is the one that the module of the test is in.
+    The model belongs to the app that contains the module `module` of the test.
     """
     contents["__module__"] = module
     if meta is not None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import django
 from django.db import models
 
-# Django 5.1 renamed the argument.
+# Django 5.1 renamed the argument `check` of CheckConstraint to `condition`.
 check = "condition" if django.VERSION >= (5, 1) else "check"
 
 
@@ -20,7 +20,7 @@ class Book(models.Model):
 
 
 class Word(models.Model):
-    """Texts in the collation of a plain CREATE DATABASE, and in another."""
+    """Texts in the default collation of CREATE DATABASE and in another collation."""
 
     text = models.CharField(max_length=50)
     insensitive = models.CharField(max_length=50, db_collation="utf8mb4_general_ci")
@@ -39,7 +39,9 @@ class Shelf(models.Model):
 
 
 class Reader(models.Model):
-    """A column with another name than its field, and an order of its own."""
+    """
+    A model with an ordering, and a column whose name differs from its field's name.
+    """
 
     author = models.ForeignKey(Author, models.CASCADE, null=True)
     rank = models.IntegerField(db_column="old")

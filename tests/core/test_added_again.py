@@ -1,6 +1,8 @@
 """
-AddField of a column that the table has, where TiDB cannot add a column and the
-table is made anew: the error that it is where TiDB can.
+Test AddField of a column that the table already has.
+
+TiDB cannot add some kinds of columns, so the backend rebuilds the table for them. The
+error has to be the same as for a column that TiDB can add.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ class Fault(OperationalError):
 
 
 def killed_at(monkeypatch, statement, migrate):
-    """Let a process die at a statement of a rebuild."""
+    """Interrupt a rebuild at `statement`, as if the process were killed there."""
     real = rebuild._Tables.run
 
     def faulty(self, sql):
@@ -78,7 +80,7 @@ def killed_at(monkeypatch, statement, migrate):
 
 
 def auto_field(**options):
-    # AUTO_INCREMENT: no TiDB can add such a column.
+    # No TiDB can add a column with AUTO_INCREMENT, so this field needs a rebuild.
     return models.AutoField(primary_key=True, **options)
 
 
@@ -109,9 +111,9 @@ def test_stored_column_that_exists():
     assert state() == before
 
 
-# The steps after which the new table is in its place, and what is left to do.
+# After an interruption at this step, the next run finishes the rebuild.
 AFTER = ["DROP TABLE `shop__rebuild_old`"]
-# Those before, which the next run goes back from.
+# After an interruption at one of these steps, the next run undoes the rebuild.
 BEFORE = ["CREATE TABLE", "RENAME TABLE `shop`", "RENAME TABLE `shop__rebuild_new`"]
 
 
@@ -122,7 +124,7 @@ def test_column_of_the_same_operation_that_was_interrupted(monkeypatch, statemen
     assert run("SELECT number, price FROM shop ORDER BY number") == ((1, 10), (2, 20))
     assert run("SELECT COUNT(DISTINCT id) FROM shop") == ((2,),)
     assert run("SHOW TABLES LIKE 'shop%'") == (("shop",),)
-    # It was made once, for one operation.
+    # The next run counts as the interrupted operation once; another run is an error.
     before = state()
     with pytest.raises(OperationalError, match="1060"):
         add("id", auto_field())
@@ -132,7 +134,8 @@ def test_column_of_the_same_operation_that_was_interrupted(monkeypatch, statemen
 @pytest.mark.parametrize("statement", BEFORE + AFTER)
 @pytest.mark.parametrize("plain", [False, True])
 def test_column_after_another_operation_was_interrupted(monkeypatch, statement, plain):
-    # The table had the column before the rebuild that is finished or undone.
+    # The table had this column before the interrupted rebuild, so adding it is an
+    # error.
     killed_at(monkeypatch, statement, lambda: add("id", auto_field()))
     field = models.IntegerField(null=True) if plain else auto_field()
     with pytest.raises(OperationalError, match=r"1060.*'price'"):

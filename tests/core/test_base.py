@@ -8,12 +8,12 @@ from django_tidb import is_tidb
 from django_tidb.base import DatabaseWrapper
 from django_tidb.version import TiDBVersion
 
-# The proxy django.db.connection has a __dict__ of its own.
+# django.db.connection is a proxy with its own __dict__; the tests need the wrapper.
 connection = connections["default"]
 
 
 def wrapper(**settings):
-    """A connection of its own to the test server."""
+    """Return a separate connection to the test server."""
     return DatabaseWrapper({**connection.settings_dict, **settings}, "default")
 
 
@@ -63,7 +63,7 @@ def test_mysql_constants_do_not_depend_on_the_server(monkeypatch):
 
 @pytest.mark.django_db
 def test_server_that_is_not_tidb(monkeypatch):
-    # tidb_version() is unknown elsewhere, so a MySQL answers VERSION() alone.
+    # A MySQL server does not know tidb_version(), so it answers only VERSION().
     other = wrapper()
     monkeypatch.setattr(DatabaseWrapper, "_versions", {})
     monkeypatch.setattr(TiDBVersion, "parse", lambda version, details: None)

@@ -1,4 +1,4 @@
-"""Changes of definitions, without a server; test_show_create.py asks one."""
+"""Test changes of definitions without a server; test_show_create.py asks a server."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def key(sql):
     return Key.parse(sql)
 
 
-# Statements of Django's schema editor, the changes in them, and lines that the
-# table gains and loses.
+# Each case has a statement of Django's schema editor, the change that the statement
+# contains, and the lines that the table's definition gains and loses.
 STATEMENTS = [
     (
         "ADD COLUMN `x` integer UNSIGNED DEFAULT 5 NOT NULL",
@@ -160,7 +160,7 @@ STATEMENTS = [
     (
         "ADD CONSTRAINT `h` FOREIGN KEY (`b`) REFERENCES `o`.`p` (`id`)",
         AddKey(key("CONSTRAINT `h` FOREIGN KEY (`b`) REFERENCES `o`.`p` (`id`)")),
-        # There is an index that begins with its column.
+        # The table has an index that begins with the column, so the server adds none.
         ["CONSTRAINT `h` FOREIGN KEY (`b`) REFERENCES `o`.`p` (`id`)"],
         [],
     ),
@@ -206,7 +206,8 @@ def test_change(clause, change, gained, lost):
     assert change.is_done(changed)
     assert lines(changed) - lines(TABLE) == set(gained)
     assert lines(TABLE) - lines(changed) == set(lost)
-    # All that is undone comes back, but for columns and the primary key.
+    # Undoing the change restores every line except those of columns and of the primary
+    # key.
     undone = Alteration(TABLE.name, tuple(changes_to(changed, TABLE))).apply(changed)
     kept = {line for line in lines(TABLE) if "PRIMARY KEY" not in line}
     if isinstance(change, DropColumn):
@@ -305,7 +306,7 @@ def test_changes_that_the_server_refuses(clause, message):
 
 
 def test_foreign_keys_without_an_index():
-    # As a server before TiDB 6.6 has them.
+    # A server before TiDB 6.6 has foreign keys without an index.
     table = DropKey(KeyKind.FOREIGN_KEY, "f").apply(TABLE)
     table = DropKey(KeyKind.INDEX, "f").apply(table).with_key(TABLE.keys[4])
     assert DropKey(KeyKind.INDEX, "k").apply(table).key(KeyKind.INDEX, "k") is None
@@ -325,7 +326,7 @@ def test_several_changes():
     changed = alteration.apply(TABLE)
     assert changed.primary_key.columns == ("id", "b")
     assert changed.column("b").definition == "varchar(9) NOT NULL"
-    # No column counts on any more.
+    # The table has no AUTO_INCREMENT column any more, so its counter is gone.
     assert changed.options == f"{OPTIONS} AUTO_ID_CACHE=50 COMMENT='x'"
     assert alteration.is_done(changed)
     assert not alteration.is_done(TABLE)

@@ -1,4 +1,4 @@
-"""The arguments of dbshell's client. test_tls.py runs one."""
+"""Test the arguments of dbshell's client. test_tls.py runs a client."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MARIADB = {
 
 @pytest.fixture
 def install(monkeypatch, tmp_path):
-    """A function that makes a client the only program that there is."""
+    """Return a function that installs a client as the only program in PATH."""
     monkeypatch.setenv("PATH", str(tmp_path))
 
     def install(version, name="mysql"):
@@ -57,7 +57,7 @@ def install(monkeypatch, tmp_path):
 
 @pytest.fixture(params=["mysqlclient", "PyMySQL"])
 def driver(request, monkeypatch):
-    """The driver that settings are for."""
+    """Let the backend use the driver of the parameter."""
     driver = Driver(request.param, "2")
     monkeypatch.setattr("django_tidb.client.ensure_driver", lambda: driver)
     return driver
@@ -109,7 +109,7 @@ def test_the_rest_is_djangos(install, driver):
 
 
 def test_without_tls_no_client_is_asked(install, driver):
-    # It could not be.
+    # This client would not answer the question for its version.
     install("")
     settings = {"NAME": "shop", "USER": "", "PASSWORD": "", "HOST": "", "PORT": ""}
     settings["OPTIONS"] = {}
@@ -128,7 +128,8 @@ def test_mariadb_under_its_own_name(install, driver):
 
 
 def test_files_without_mode(install, monkeypatch):
-    # What they mean is up to the driver: mysqlclient leaves it to the library.
+    # Without ssl_mode, the driver decides how to use the files. mysqlclient leaves it
+    # to the client library.
     install(VERSIONS["MySQL"])
     monkeypatch.setattr(
         "django_tidb.client.ensure_driver", lambda: Driver("mysqlclient", "2")
@@ -190,7 +191,7 @@ PASSWORD = "the password of the key for TLS"
         ({"ssl": {"cert": "/c.pem", "key": "/k.pem", "password": "hush"}}, PASSWORD),
         ({"ssl_key": "/k.pem", "ssl_key_password": "hush"}, PASSWORD),
     ],
-    # Processes that run tests side by side have to agree on their names.
+    # The processes of pytest-xdist have to agree on the names of the tests.
     ids=["context", "password", "password of PyMySQL"],
 )
 def test_what_no_client_can_be_asked_for(install, monkeypatch, options, what):

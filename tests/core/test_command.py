@@ -45,7 +45,7 @@ def test_json(capsys):
 @pytest.mark.django_db
 @pytest.mark.parametrize("format", [(), ("--json",)])
 def test_no_password(capsys, monkeypatch, format):
-    # The password is not the server's, so the connection has to be there.
+    # The next line sets a wrong password, so connect before it.
     connections["default"].ensure_connection()
     settings = connections["default"].settings_dict
     monkeypatch.setitem(settings, "PASSWORD", "correct horse")

@@ -1,4 +1,4 @@
-"""What is replaced in Django."""
+"""Test the functions of Django that the backend replaces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.db.migrations.state import ProjectState
 
 from django_tidb import compat
 
-# When Django gets another one, decide whether it may gather.
+# When Django adds another operation, decide whether its statements may be gathered.
 KNOWN = {
     *("AddConstraint", "AddField", "AddIndex", "AlterConstraint", "AlterField"),
     *("AlterIndexTogether", "AlterModelManagers", "AlterModelOptions"),

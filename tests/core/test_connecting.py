@@ -1,4 +1,4 @@
-"""How many round trips it takes to connect."""
+"""Test how many round trips a new connection takes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def round_trips():
     """
-    A function that connects with a backend, runs a query and returns the
-    statements that this took, in upper case.
+    Return a function that connects with a backend, runs a query, and returns the
+    statements that were sent, in upper case.
     """
     settings = connections["default"].settings_dict
     with Proxy(settings["HOST"], int(settings["PORT"])) as proxy:
@@ -39,7 +39,7 @@ def round_trips():
         yield round_trips
 
 
-#: Django looks at the version once per alias.
+#: Each test takes a new alias, because Django asks for the version once per alias.
 aliases = (f"alias {number}" for number in itertools.count())
 
 

@@ -1,4 +1,4 @@
-"""Copies of the test database, as tests that run in parallel have them."""
+"""Test copies of the test database, which tests that run in parallel use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .models import Author, Book, Shelf
 connection = connections["default"]
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# Where the next id starts, which differs as soon as there are rows.
+# These options tell where the next id starts. They may differ between the copies.
 _COUNTERS = re.compile(
     r" AUTO_INCREMENT=\d+| /\*T!\[auto_rand_base\] AUTO_RANDOM_BASE=\d+ \*/"
 )
@@ -30,7 +30,7 @@ TABLES = {
         "s VARCHAR(20) COLLATE utf8mb4_general_ci UNIQUE DEFAULT 'it''s `x`.`y`') "
         "AUTO_ID_CACHE 100"
     ),
-    # Before its parent in the order of names.
+    # The name of this table sorts before the name of the table that it refers to.
     "child": (
         "CREATE TABLE child (id BIGINT PRIMARY KEY AUTO_RANDOM, parent BIGINT, "
         "CONSTRAINT fk FOREIGN KEY (parent) REFERENCES parent (id))"
@@ -48,7 +48,7 @@ def cursor():
 
 @pytest.fixture
 def source(cursor, transactional_db):
-    """The test database, with some more in it; the cursor is on it."""
+    """Add tables to the test database, make the cursor use it, and return its name."""
     for sql in TABLES.values():
         cursor.execute(sql)
     cursor.execute("INSERT INTO parent (id, a) VALUES (-3, 1)")
@@ -62,7 +62,9 @@ def source(cursor, transactional_db):
 
 @pytest.fixture
 def clone(cursor):
-    """A function that makes a copy and returns its name."""
+    """
+    Return a function that copies the test database and returns the name of the copy.
+    """
     creation = connection.creation
     name = creation.get_test_db_clone_settings("copy")["NAME"]
 
@@ -75,13 +77,14 @@ def clone(cursor):
 
 
 def contents(cursor, database):
-    """Return the definition, without counters, and the rows of every table."""
+    """Return each table's definition, without the counters of ids, and its rows."""
     cursor.execute(f"SHOW FULL TABLES FROM `{database}`")
     found = {}
     for name, kind in cursor.fetchall():
         if kind == "BASE TABLE":
             cursor.execute(f"SHOW CREATE TABLE `{database}`.`{name}`")
-            # TiDB 7.5 names the database of the tables that it refers to.
+            # TiDB 7.5 writes the name of the database before the name of a referenced
+            # table.
             definition = _COUNTERS.sub("", cursor.fetchone()[1]).replace(
                 f" REFERENCES `{database}`.", " REFERENCES "
             )
@@ -112,7 +115,7 @@ def test_rows_are_copied_in_batches(cursor, source, clone, monkeypatch, size):
 
 @pytest.mark.long
 def test_ids_go_on(cursor, source, clone):
-    # Without the row of the greatest id, which must not come again.
+    # The row with the greatest id is deleted; the copy must not use this id again.
     cursor.execute("INSERT INTO parent (a, s) VALUES (9, 'last')")
     cursor.execute("SELECT MAX(id) FROM parent")
     (last,) = cursor.fetchone()
@@ -123,7 +126,7 @@ def test_ids_go_on(cursor, source, clone):
     assert cursor.fetchone()[0] > last
     for table in (source, copy):
         cursor.execute(f"SHOW TABLE `{table}`.child NEXT_ROW_ID")
-        # The first 30,000 belong to the server.
+        # The server has reserved the first 30,000 ids.
         assert cursor.fetchone()[3] > 30_000
     for _ in range(20):
         cursor.execute(f"INSERT INTO `{copy}`.child VALUES ()")
@@ -147,7 +150,7 @@ def test_foreign_keys_hold_in_the_copy(cursor, source, clone):
         cursor.execute(f"INSERT INTO `{copy}`.child (parent) VALUES (77)")
     cursor.execute(f"INSERT INTO `{copy}`.parent (id, s) VALUES (77, 's')")
     cursor.execute(f"INSERT INTO `{copy}`.child (parent) VALUES (77)")
-    # The source's foreign keys are its own.
+    # A foreign key of the source still refers to the source's own table.
     with pytest.raises(IntegrityError):
         cursor.execute("INSERT INTO child (parent) VALUES (77)")
 
@@ -176,7 +179,7 @@ def test_checks_hold_in_the_copy(cursor, source, clone, check_constraints):
 def test_views_and_sequences_belong_to_the_copy(cursor, source, clone):
     cursor.execute("CREATE SEQUENCE seq START WITH 5")
     cursor.execute("CREATE TABLE numbered (n INT DEFAULT NEXTVAL(seq), a INT)")
-    # The first of them reads the second.
+    # The view w comes last in the order of names, but the view v reads it.
     cursor.execute(f"CREATE VIEW w AS SELECT a, '`{source}`.`x`' AS s FROM parent")
     cursor.execute("CREATE VIEW v AS SELECT w.*, child.id FROM w, child")
     try:
@@ -190,7 +193,7 @@ def test_views_and_sequences_belong_to_the_copy(cursor, source, clone):
         cursor.execute(f"INSERT INTO `{copy}`.numbered (a) VALUES (1)")
         cursor.execute(f"SELECT n FROM `{copy}`.numbered")
         assert cursor.fetchone() == (5,)
-        # From the copy's own sequence.
+        # The copy has its own sequence, which is independent of the source's sequence.
         cursor.execute(f"SELECT NEXTVAL(`{copy}`.seq), NEXTVAL(seq)")
         assert cursor.fetchone() == (6, 5)
     finally:
@@ -255,14 +258,16 @@ def test_a_copy_is_made_anew_after_migrations(cursor, clone, change):
 def test_tables_without_rows_are_not_read(clone, django_assert_max_num_queries):
     Shelf.objects.all().delete()
     before = len(connection.introspection.table_names())
-    # The definition of each, and what there is of it anew.
+    # The limit allows one query for each table's definition, and 40 more.
     with django_assert_max_num_queries(before + 40, connection=connection):
         clone()
 
 
 @pytest.fixture
 def shelves(cursor, make_model):
-    """Models of tables without foreign keys, and one with two, between them."""
+    """
+    Return two models without foreign keys and, between them, one that refers to both.
+    """
 
     def model(name, **fields):
         return make_model(name, meta={"db_table": name}, **fields)
@@ -287,7 +292,10 @@ def drop_shelves(cursor):
 
 
 def create(shelves):
-    """Return the statements of this connection, and what the tables are then."""
+    """
+    Create the tables. Return this connection's CREATE TABLE statements and the
+    definitions.
+    """
     with (
         CaptureQueriesContext(connection) as queries,
         connection.schema_editor() as editor,
@@ -320,7 +328,7 @@ def test_tables_of_a_test_database_are_created_together(shelves, monkeypatch):
         assert own == one_by_one
         assert not others
         return
-    # One to compare the variables, and one to help.
+    # One connection has compared the variables, and the other one has created tables.
     assert len(others) == 2
     assert own[-1].startswith("CREATE TABLE `between`")
 
@@ -374,6 +382,6 @@ def test_an_error_of_a_table_created_with_others_names_it(shelves, cursor, monke
     cursor.execute("CREATE TABLE first (a INT)")
     with pytest.raises(DatabaseError, match=r"first' already exists.*a test"):
         create(shelves)
-    # The connection goes on as before.
+    # The connection can still be used after the error.
     cursor.execute("SELECT COUNT(*) FROM first")
     assert cursor.fetchone() == (0,)

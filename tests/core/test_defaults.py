@@ -42,7 +42,7 @@ class UUID(models.Func):
 
 @pytest.fixture
 def table(make_model, create_tables):
-    """A function that makes a model with one field and its table."""
+    """Return a function that makes a model with one field, and creates its table."""
 
     def make(field):
         model = make_model("Thing", value=field)
@@ -53,7 +53,7 @@ def table(make_model, create_tables):
 
 
 def inserted(model):
-    """What the server itself fills in."""
+    """Insert a row without values; return the value that the server filled in."""
     with connection.cursor() as cursor:
         cursor.execute(f"INSERT INTO {model._meta.db_table} () VALUES ()")
         cursor.execute(f"SELECT value FROM {model._meta.db_table}")
@@ -118,7 +118,8 @@ def test_functions_become_defaults_of_columns(table, field, holds):
 @pytest.mark.long
 @pytest.mark.works("default-uuid")
 def test_added_column_has_a_function_as_its_default(table):
-    # ADD COLUMN would be refused: each row gets a value of its own.
+    # TiDB refuses ADD COLUMN with this default, because each row has to get its own
+    # value.
     model = table(models.IntegerField(null=True))
     field = models.CharField(max_length=36, db_default=UUID())
     field.set_attributes_from_name("token")
@@ -151,7 +152,8 @@ values = st.recursive(
 @given(value=values)
 def test_json_comes_back_from_a_default(value):
     field = models.JSONField(db_default=models.Value(value, models.JSONField()))
-    # The fixtures last for all the examples.
+    # Hypothesis runs the fixtures once for all examples, so each example makes its own
+    # table.
     with isolated_models(), tables_of_models() as create_tables:
         model = model_class("Document", module=__name__, value=field)
         create_tables(model)

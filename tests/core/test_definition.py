@@ -1,4 +1,4 @@
-"""Definitions of tables, without a server; test_show_create.py asks one."""
+"""Test definitions of tables without a server; test_show_create.py asks a server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from django_tidb.definition import (
 )
 from django_tidb.names import TableName
 
-# An answer of TiDB 8.5.6 with about everything.
+# This answer of TiDB 8.5.6 contains almost every kind of element.
 SHOWN = """\
 CREATE TABLE `t` (
   `id` bigint NOT NULL /*T![auto_rand] AUTO_RANDOM(5, 54) */ COMMENT 'a,) ''x\\\\',
@@ -91,7 +91,7 @@ def test_definitions_cannot_be_changed(definition):
         SHOWN.replace("(`b`,", "`b`,"),
         "CREATE TABLE `t`",
         "CREATE VIEW `t` (`a`) AS SELECT 1",
-        # More than this module knows of.
+        # The parser knows no such clause.
         "CREATE TABLE `t` (\n  UNIQUE KEY `k` USING BTREE (`a`)\n) ENGINE=InnoDB",
     ],
 )
@@ -128,7 +128,7 @@ def quote(name):
 
 @st.composite
 def shown_tables(draw):
-    """An answer of SHOW CREATE TABLE."""
+    """Draw a table as SHOW CREATE TABLE answers, and the parts of its definition."""
     names = draw(st.lists(identifiers, min_size=1, max_size=5, unique_by=str.lower))
     some = st.lists(st.sampled_from(names), min_size=1, unique=True)
     parts = some.map(lambda found: "({})".format(",".join(map(quote, found))))

@@ -186,7 +186,9 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "drivers.json"
 
 @pytest.fixture
 def use(monkeypatch):
-    """A function that lets the check believe in a driver and what is installed."""
+    """
+    Return a function that simulates the driver in use and the installed mysqlclient.
+    """
 
     def use(driver, mysqlclient=None):
         def version(name):
@@ -236,7 +238,7 @@ def test_check_has_nothing_to_say(use):
     use(Driver("mysqlclient", "2.3.2"), "2.3.2")
     assert check_driver(databases=["default"]) == []
     use(PYMYSQL)
-    # Without databases, as runserver checks, and without a TiDB among them.
+    # The argument is None in runserver, which checks no database. SQLite is no TiDB.
     assert check_driver(databases=None) == check_driver(databases=["sqlite"]) == []
 
 
@@ -245,7 +247,7 @@ def test_check_runs_once(use, settings):
     use(PYMYSQL)
     issues = checks.run_checks(databases=["default", "sqlite"])
     assert [issue.id for issue in issues].count("tidb.I002") == 1
-    # Without the app the backend says it.
+    # If django_tidb is not in INSTALLED_APPS, the backend reports the message itself.
     settings.INSTALLED_APPS = [
         app for app in settings.INSTALLED_APPS if app != "django_tidb"
     ]

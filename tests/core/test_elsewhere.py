@@ -1,6 +1,7 @@
 """
-Tables of another database: db_table = "other`.`name", in either form that Django's
-MySQL backend leaves as it is.
+Test tables of another database, which db_table = "other`.`name" names.
+
+Django's MySQL backend leaves two forms of such a name as they are; the tests use both.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from .models import check
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.thorough]
 
-# A name that statements with parameters have to escape, and in other letters
-# than the tables' names have.
+# Statements with parameters have to escape this name, and its letters are not all lower
+# case, unlike those of the tables' names.
 OTHER = "test_Other 50%"
 
 
@@ -50,7 +51,7 @@ def drops():
 
 @pytest.fixture(params=[f"{OTHER}`.`%s", f"`{OTHER}`.`%s`"], ids=["open", "quoted"])
 def named(request):
-    """A function that returns the db_table of a table in the other database."""
+    """Return a function that returns the db_table of a table in the other database."""
     return lambda name: request.param.replace("%s", name)
 
 
@@ -86,15 +87,18 @@ def without_counter(table):
 
 class Pair:
     """
-    A model with a table in the current database and one with a table of the same
-    name in the other. What is done to both has the same result.
+    Two models whose tables have the same name: one in the current database, one in the
+    other database. The same operation has to have the same result on both tables.
     """
 
     def __init__(self, here, there):
         self.models = here, there
 
     def edit(self, name, *args):
-        """Call a method of the schema editor; each argument may be a function."""
+        """
+        Call a method of the schema editor for both models. A callable argument is
+        called with the model, and its result is the argument.
+        """
         for model in self.models:
             edit(name, model, *(a(model) if callable(a) else a for a in args))
         self.compare()
@@ -102,7 +106,8 @@ class Pair:
     def compare(self):
         here, there = (
             definition(connection.ops.quote_name(model._meta.db_table)).replace(
-                # TiDB 7.5 names the database of the tables that it refers to.
+                # TiDB 7.5 writes the name of the database before the name of a
+                # referenced table.
                 f" REFERENCES `{name}`.",
                 " REFERENCES ",
             )
@@ -119,7 +124,7 @@ class Pair:
 
 @pytest.fixture
 def tags(named):
-    """Models of the table "tag" in each database."""
+    """Return models of two tables "tag", one in each database, by the database."""
     models_ = [model_of(name, {}) for name in ("tag", named("tag"))]
     for model in models_:
         edit("create_model", model)
@@ -146,7 +151,9 @@ def pair(named, tags):
 
 @pytest.fixture
 def tag_of(tags):
-    """A function that returns the model of the table "tag" beside a model."""
+    """
+    Return a function that returns the model "tag" of the same database as a model.
+    """
     return lambda model: tags[TableName.of(model._meta.db_table).database or database()]
 
 
@@ -190,7 +197,7 @@ def test_add_and_remove_a_field(pair, tag_of, check_constraints, kind):
     ],
 )
 def test_alter_a_field(pair, tag_of, check_constraints, monkeypatch, new):
-    # TiDB 5 refuses what may lose data.
+    # TiDB 5 refuses changes of columns that may lose data, so allow the rebuild.
     allow(monkeypatch, True)
     for tag in map(tag_of, pair.models):
         table = connection.ops.quote_name(tag._meta.db_table)
@@ -206,7 +213,7 @@ def test_alter_a_field(pair, tag_of, check_constraints, monkeypatch, new):
     pair.edit("alter_field", old, field)
     assert pair.compare() != before
     pair.edit("alter_field", field, old)
-    # A foreign key leaves an index.
+    # The removed foreign key leaves its index.
     if not isinstance(field(pair.models[0]), models.ForeignKey):
         assert pair.compare() == before
 
@@ -275,7 +282,7 @@ def test_rename_a_table(named):
 
 
 def test_many_to_many(named, tags):
-    # Django puts the name of the field behind the last backtick of the other form.
+    # Django appends the field's name after the last backtick of the quoted form.
     if named("x").startswith("`"):
         pytest.skip("Django makes no name of a table of it: by design.")
     model = model_of(named("text"), {})
@@ -298,7 +305,8 @@ def test_many_to_many(named, tags):
 @pytest.mark.parametrize("source", ["here", "there"])
 def test_foreign_key_to_the_other_database(named, tags, source):
     target = tags[OTHER if source == "here" else database()]
-    # Of the same name, beside the table.
+    # A table "tag" is in both databases. Only the target has the row that the key
+    # needs.
     run(f"INSERT INTO {connection.ops.quote_name(target._meta.db_table)} VALUES (1)")
     name = "text" if source == "here" else named("text")
     table = connection.ops.quote_name(name)
@@ -315,7 +323,7 @@ def test_foreign_key_to_the_other_database(named, tags, source):
     field = field_of(model, "tag", models.ForeignKey(target, models.CASCADE, null=True))
     edit("add_field", model, field)
     refuses_others()
-    # Without its foreign key, and with it again.
+    # Remove the foreign key, and then add it again.
     free = models.ForeignKey(target, models.CASCADE, null=True, db_constraint=False)
     edit("alter_field", model, field, field_of(model, "tag", free))
     run(f"INSERT INTO {table} (tag_id) VALUES (2)", f"DELETE FROM {table}")
@@ -324,7 +332,7 @@ def test_foreign_key_to_the_other_database(named, tags, source):
     edit("remove_field", model, field)
     assert without_counter(table) == before
     edit("delete_model", model)
-    # In CREATE TABLE.
+    # Create the table again, now with the foreign key in CREATE TABLE.
     again = models.ForeignKey(target, models.CASCADE, db_column="tag_id")
     with isolate_apps("tests.core"):
         model = model_of(name, {"again": again})
@@ -378,7 +386,9 @@ def test_undo(named):
 
 @pytest.fixture
 def shop(named, check_constraints):
-    """A table with more rows than are copied at once, and its neighbours."""
+    """
+    Create a table with more rows than a batch of the copy, and the tables around it.
+    """
     foreign = connection.features.supports_foreign_keys
 
     def key(name, column, target):
@@ -403,7 +413,7 @@ def shop(named, check_constraints):
         + ") COMMENT '50%'",
         f"INSERT INTO {other}.shop VALUES (1, 1, 1, NULL, 1), (2, 1, 1, 1, 1), "
         "(3, NULL, NULL, 3, 2), (4, NULL, NULL, NULL, NULL), (9, 1, 1, 1, 9)",
-        # Of the same name, and of no concern.
+        # This table has the same name, but must stay as it is.
         "CREATE TABLE shop (id INT PRIMARY KEY)",
         f"CREATE TABLE {other}.item (shop INT{key('item', 'shop', f'{other}.shop')})",
         f"CREATE TABLE item (shop INT{key('item', 'shop', f'{other}.shop')})",
@@ -412,7 +422,8 @@ def shop(named, check_constraints):
     model = model_of(named("shop"), {"id": models.IntegerField(primary_key=True)})
 
     def migrate():
-        # Refused by every server: a primary key becomes AUTO_INCREMENT.
+        # Every server refuses to make a primary key AUTO_INCREMENT, so the table is
+        # rebuilt.
         new = models.AutoField(primary_key=True)
         edit(
             "alter_field",
@@ -427,7 +438,7 @@ def shop(named, check_constraints):
 def shop_state():
     tables = [f"`{OTHER}`.shop", f"`{OTHER}`.item", "shop", "item", "innocent"]
     return (
-        # In whatever order they have the keys; TiDB 7 writes some names of
+        # Servers differ in the order of the keys, and TiDB 7 writes some names of
         # databases in lower case.
         [
             sorted(without_counter(table).lower().replace(",\n", "\n").splitlines())
@@ -446,7 +457,8 @@ def allow(monkeypatch, value):
 def test_rebuild(shop, named, monkeypatch, entry):
     monkeypatch.setattr(rebuild, "BATCH", 2)
     before = shop_state()
-    # The table of that name in the current database is another one.
+    # The entry "shop" means the table in the current database, not the table in the
+    # other one.
     allow(monkeypatch, ["shop"])
     with pytest.raises(DatabaseError, match="rebuild_tables") as raised:
         shop()

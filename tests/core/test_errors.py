@@ -1,4 +1,4 @@
-"""Every row of the table of errors, provoked on a server or with a driver."""
+"""Provoke every error of the table of errors on a server or with a driver."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 DRIVER = ensure_driver()
 
-# A query that takes very long. SLEEP() would do, but KILL QUERY does not make it fail.
+# This query takes very long. KILL QUERY would end SLEEP() without an error.
 LONG = "SELECT COUNT(*) FROM " + ", ".join(f"fault {name}" for name in "abcdefghijkl")
 
 
 @dataclass
 class Case:
     """
-    An open transaction that has written the row 100, and a cursor of another
+    An open transaction that has inserted the row 100, and a cursor of another
     connection in autocommit mode.
     """
 
@@ -66,7 +66,10 @@ class Case:
         return self.observer.fetchone() == (1,)
 
     def what_is_left(self):
-        """Find out on the driver's connection, of which Django knows nothing."""
+        """
+        Ask on the driver's own connection, past Django, what the error left of the
+        transaction.
+        """
         driver = self.connection.connection
         try:
             with driver.cursor() as cursor:
@@ -110,7 +113,9 @@ PROVOKED = {}
 def provokes(
     number, *, set_up=(), since=(0,), config=None, at_commit=False, driver=None
 ):
-    """Register a function that makes the transaction of a case raise the error."""
+    """
+    Register a function that makes the transaction of a case raise the error `number`.
+    """
 
     def register(function):
         param = pytest.param(
@@ -146,7 +151,7 @@ def no_socket(case):
     other.ensure_connection()
 
 
-# The client library of MariaDB uses the other number here too.
+# The client library of MariaDB reports CANNOT_CONNECT_TO_SOCKET here as well.
 @provokes(ErrorNumber.CANNOT_CONNECT, driver="PyMySQL")
 def no_server(case):
     other = case.connection.copy()
@@ -184,7 +189,8 @@ def killed(case):
         try:
             case.execute(LONG)
         except OperationalError as error:
-            # Older servers first answer like this, and then close the connection.
+            # Older servers first answer with QUERY_INTERRUPTED, and then close the
+            # connection.
             if error.args[0] != ErrorNumber.QUERY_INTERRUPTED:
                 raise
     wait_for(lambda: not is_connected(case, connection_id), "the end of the session")
@@ -287,7 +293,8 @@ def duplicate_found_late(case):
 )
 def duplicate_never_found(case):
     case.execute("INSERT INTO fault (id) VALUES (1)")
-    # It finds the duplicate, and so the server takes it for checked.
+    # SELECT FOR UPDATE finds the duplicate, after which the server counts the key as
+    # checked.
     with pytest.raises(DatabaseError) as duplicate:
         case.execute("SELECT * FROM fault WHERE id = 1 FOR UPDATE")
     assert find_error(duplicate.value) is ERRORS[ErrorNumber.DUPLICATE_KEY]
@@ -317,7 +324,7 @@ def schema_changed(case):
 # -- Limits
 
 
-# 6.1 answers with the error of KILL QUERY.
+# TiDB 6.1 answers with the error of KILL QUERY.
 @provokes(ErrorNumber.MAX_EXECUTION_TIME, since=(7,))
 def takes_too_long(case):
     case.execute(LONG.replace("SELECT", "SELECT /*+ MAX_EXECUTION_TIME(10) */"))
@@ -330,14 +337,14 @@ def query_killed(case):
         case.execute(LONG)
 
 
-# TiDB 7.5 and before answer with error 1105.
+# TiDB 7.5 and older versions answer with error 1105.
 @provokes(
     ErrorNumber.MEMORY_QUOTA,
     set_up=["SET tidb_mem_quota_query = 1048576"],
     since=(8,),
 )
 def too_much_memory(case):
-    # An aggregation with DISTINCT is not moved to the disk, as a sort would be.
+    # The server moves a sort to the disk, but not an aggregation with DISTINCT.
     case.execute(
         "SELECT COUNT(DISTINCT CONCAT(a.id, b.id, REPEAT('x', 100000))) "
         "FROM fault a, fault b"
@@ -381,8 +388,8 @@ def is_connected(case, connection_id):
 @contextmanager
 def killer(case, connection_id, statement):
     """
-    Execute `statement` when the connection has executed LONG for a second: before the
-    rows are read, a query that is killed can end with error 1105.
+    Execute `statement` as soon as the connection has executed LONG for a second. A
+    query that is killed before it reads rows can end with error 1105.
     """
     errors = []
 
@@ -462,7 +469,7 @@ def test_table_and_server_agree(
             assert not case.is_row_there()
             assert not case.connection.needs_rollback
         else:
-            # No connection could be made.
+            # The error belongs to a further connection, which could not be made.
             assert is_other == (
                 number
                 in (ErrorNumber.CANNOT_CONNECT, ErrorNumber.CANNOT_CONNECT_TO_SOCKET)
@@ -497,8 +504,7 @@ def test_rows_are_consistent():
         assert row.name == row.number.name
         assert row.link.startswith("https://")
         assert row.summary.endswith(".")
-        # Nothing is repeated in a transaction that goes on but the statement, or the
-        # whole after a ROLLBACK.
+        # A statement may be repeated alone only if its transaction is still open.
         if row.repeat is Repeat.STATEMENT:
             assert row.left is Left.ALIVE
 
@@ -515,17 +521,17 @@ def test_page_is_up_to_date():
         (OperationalError(1213, "Deadlock"), 1213),
         (CommitOutcomeUnknown(2013, "Lost"), 2013),
         (InterfaceError(0, ""), 0),
-        # Of mysqlclient.
+        # mysqlclient raises this error.
         (OperationalError(2006, ""), 0),
         (OperationalError(2006, "Server has gone away"), 2006),
-        # Not an error of the connection.
+        # This error does not mean that the connection was lost.
         (OperationalError(0, ""), None),
         (ProgrammingError("not enough arguments for format string"), None),
         (ProgrammingError(1064, "syntax"), None),
         (OperationalError(), None),
         (ValueError(1213), None),
         (KeyError(0), None),
-        # Of PyMySQL, and of a client library.
+        # PyMySQL raises the first of these errors, and a client library the last.
         (InternalError("Packet sequence number wrong"), 2027),
         (InternalError(1105, "unknown"), None),
         (OperationalError(2012, "Error in server handshake"), 2013),
