@@ -300,7 +300,8 @@ class _Pair(threading.Thread):
         return True
 
     def _packet(self, packet: bytes) -> bool:
-        # The packets of the handshake have other sequence numbers.
+        # Packets of the handshake are not statements; their sequence numbers differ
+        # from 0.
         is_statement = packet[3] == 0 and packet[_HEADER : _HEADER + 1] == bytes(
             [_COM_QUERY]
         )
@@ -336,7 +337,9 @@ class _Pair(threading.Thread):
         return True
 
     def _reached(self, cut: Cut) -> bool:
-        """Cut the connection; return whether it has been closed."""
+        """
+        Call `then` and interrupt the connection; return whether it has been closed.
+        """
         if cut.then is not None:
             cut.then()
         if cut.how is How.PASS:
@@ -390,16 +393,17 @@ def deadlock(
     update: Callable[[int], object] | None = None,
 ) -> None:
     """
-    Raise the server's error 1213 in the open transaction of `connection`.
+    Provoke the server's error 1213 in the open transaction of `connection`.
 
-    `rows` are ids in `table`, which no other transaction has locked; the error comes
-    from ``update(id)``, which has to lock the row with this id, by default with an
-    UPDATE of `id`.
+    `rows` are ids in `table` that no other transaction has locked. ``update(id)``
+    raises the error. The function has to lock the row with this id; by default, it is
+    an UPDATE of the column `id`.
 
-    The server takes the transaction whose request closes the cycle for the victim.
-    tidb_trx says that the other one waits slightly before the storage knows it, so
-    now and then the other becomes the victim. It tries again with the next of `rows`
-    then, until this one is.
+    The server aborts the transaction whose lock request closes the cycle. A second
+    transaction therefore first waits for a lock of `connection`. However, tidb_trx
+    reports this wait slightly before the storage knows it, so now and then the server
+    aborts the second transaction. The second transaction then tries again with the next
+    of `rows`, until the server aborts the transaction of `connection`.
     """
     first, *others = rows
 

@@ -33,10 +33,11 @@ def model_class(name, /, *bases, module, meta=None, **contents):
 
 @contextmanager
 def tables_of_models():
-    """Give a function that creates tables, which are dropped at the end.
+    """
+    Return a function that creates tables, which are dropped at the end of the block.
 
-    The models are given in an order in which each one refers to earlier ones only;
-    their tables are dropped in the opposite order.
+    A model has to come after the models that its foreign keys refer to. The tables are
+    dropped in the opposite order.
     """
     connection = connections["default"]
     created = []

@@ -1,4 +1,4 @@
-"""The lists of Django's tests that do not pass."""
+"""Test the lists of Django's tests that do not pass."""
 
 from __future__ import annotations
 
@@ -93,8 +93,9 @@ def test_what_is_undefined_is_not_ordered(entry):
 
 def told_of_the_deadlock(pair):
     """
-    Let two transactions lock a row each, and ask for the other's: one at once,
-    the other a second later. Return who got the error, "first" or "second".
+    Let two transactions lock a row each and then ask for the other transaction's row.
+    The first asks at once, and the second asks a second later. Return the name of the
+    transaction that got the error, "first" or "second".
     """
     errors = []
 
@@ -108,7 +109,7 @@ def told_of_the_deadlock(pair):
             errors.append((name, error.args[0]))
         cursor.execute("ROLLBACK")
 
-    # One after the other, or they are late.
+    # Start the pairs one after the other, because their threads delay each other.
     time.sleep(pair / 50)
     keys = 2 * pair + 1, 2 * pair + 2
     with ExitStack() as stack:
@@ -120,7 +121,7 @@ def told_of_the_deadlock(pair):
             cursors.append(cursor)
         with ThreadPoolExecutor(1) as thread:
             waiting = thread.submit(ask, "first", cursors[0], keys[1])
-            # Into the milliseconds in which the first asks again.
+            # This is within the milliseconds in which the first transaction asks again.
             time.sleep(1 + pair / 20_000)
             ask("second", cursors[1], keys[0])
             waiting.result()
@@ -143,12 +144,12 @@ def test_either_of_two_is_told_of_a_deadlock():
     pytest.fail(f"Always the {told} of 800 times.")
 
 
-# Flags and the connections that they need
+# -- Flags and the connections that they need
 
 
 @pytest.fixture
 def unknown_server():
-    """A function that returns a wrapper for a server of which nothing is known."""
+    """Return a function that makes a connection to a server of unknown version."""
     aliases = (f"unknown {number}" for number in itertools.count())
     known = dict(DatabaseWrapper._versions)
     wrappers = []
@@ -178,7 +179,7 @@ def constants_of_djangos_backend():
 
 
 def test_what_djangos_backend_says_without_a_connection_we_say(unknown_server):
-    # The six that libraries have been seen to read.
+    # Libraries have been seen to read these six flags.
     names = {"uses_savepoints", "can_release_savepoints", "supports_foreign_keys"}
     names |= {"indexes_foreign_keys", "can_create_inline_fk"}
     names |= {"has_select_for_update_skip_locked"}
@@ -189,7 +190,7 @@ def test_what_djangos_backend_says_without_a_connection_we_say(unknown_server):
     assert not set(FLAGS) & wrapper.features.__dict__.keys()
 
 
-#: Flags that need no connection, with the release that they begin with.
+#: Flags that need no connection, with the TiDB release that they begin with.
 FLAGS = {
     "uses_savepoints": (6, 2),
     "can_release_savepoints": (6, 2),
@@ -230,7 +231,8 @@ def test_flags_follow_the_server(unknown_server, tidb, read_before, database_exi
         tidb.execute(f"CREATE DATABASE {name}")
     wrapper.ensure_connection()
     assert flags(wrapper) == flags_of(wrapper.tidb_version)
-    # Once known, they are kept, and other connections know them at once.
+    # The flags are kept after the first connection; other connections know them at
+    # once.
     wrapper.close()
     assert flags(wrapper) == flags_of(wrapper.tidb_version)
     assert set(FLAGS) - wrapper.features.__dict__.keys() == {

@@ -1,4 +1,4 @@
-"""Emptying tables: manage.py flush, and what TransactionTestCase does."""
+"""Test emptying tables: manage.py flush, and the flush of TransactionTestCase."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ TABLES = [model._meta.db_table for model in MODELS]
 
 
 def flush(tables=TABLES, *, reset_sequences=False):
-    """Return the statements that were sent."""
-    # Of the thread that calls.
+    """Empty the tables; return the statements that were sent."""
+    # Some tests call this function in a thread, which has its own connection.
     connection = connections["default"]
     statements = connection.ops.sql_flush(
         no_style(), tables, reset_sequences=reset_sequences
@@ -45,7 +45,7 @@ def changes(statements):
 
 @pytest.fixture(autouse=True)
 def _foreign_key_checks_are_as_before():
-    # Servers before 6.6 have them off.
+    # The default differs: foreign_key_checks is off on servers before TiDB 6.6.
     before = foreign_key_checks()
     yield
     assert foreign_key_checks() == before
@@ -77,7 +77,7 @@ def test_empty_tables_take_one_round_trip():
 def test_only_tables_with_rows_are_emptied():
     author = Author.objects.create(name="a")
     Book.objects.create(author=author, title="t")
-    # The referenced table first.
+    # Name the referenced table first, although its rows are referenced.
     statements = flush([Author._meta.db_table, Book._meta.db_table, *TABLES[2:]])
     assert changes(statements) == [
         f"DELETE FROM `core_author` LIMIT {operations._FEW_ROWS}",
@@ -135,7 +135,7 @@ def test_reset_of_what_has_moved():
     assert changes(flush(reset_sequences=True)) == []
     author.pk = None
     author.save(force_insert=True)
-    # An id that nobody gave out moves the counter as well.
+    # An explicit id moves the counter of the table as well.
     Word.objects.create(pk=7, text="a", insensitive="a")
     Book.objects.create(author=author, title="t").delete()
     Event.objects.create(name="e")

@@ -1,4 +1,4 @@
-"""The index that TiDB makes for a foreign key, and another that can replace it."""
+"""Test the index that TiDB makes for a foreign key, and indexes that can replace it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ pytestmark = [
 
 @pytest.fixture
 def note(make_model, create_tables):
-    """A model with a foreign key, and its table, which has an index for it."""
+    """
+    Return a model with a foreign key; its table has TiDB's index for the foreign key.
+    """
     Tag = make_model("Tag")
     Note = make_model(
         "Note",
@@ -28,7 +30,7 @@ def note(make_model, create_tables):
 
 
 def indexes(model):
-    """The columns of the indexes of a model's table, but for the primary key's."""
+    """Return the columns of each index of a model's table except the primary key."""
     with connection.cursor() as cursor:
         found = connection.introspection.get_constraints(cursor, model._meta.db_table)
     columns = [
@@ -86,7 +88,7 @@ def test_index_is_replaced_and_comes_back(note, what):
     add(note, what)
     assert indexes(note) == [["tag_id", "rank"][: len(what.fields)]]
     assert is_enforced(note)
-    # What is needed is there again before the other goes.
+    # Before the backend drops the index, it adds the foreign key's own index again.
     remove(note, what)
     assert indexes(note) == [["tag_id"]]
     assert is_enforced(note)
@@ -147,7 +149,7 @@ def test_new_table_has_no_index_to_replace(note, make_model):
 
 
 OTHER_COLUMN_FIRST = models.Index(fields=["rank", "tag"], name="i")
-# The server has no such index.
+# TiDB has no partial indexes, so the backend creates no index for this constraint.
 CONDITION = models.UniqueConstraint(
     fields=["tag"], condition=models.Q(rank=1), name="j"
 )
@@ -181,7 +183,8 @@ def test_an_index_of_the_projects_own_stays(note):
 
 
 def test_index_that_another_table_refers_to_is_replaced(note):
-    # Not by Django, to which it would have to be unique.
+    # Use raw SQL, because Django requires a unique column as the target of a foreign
+    # key.
     with connection.cursor() as cursor:
         cursor.execute(
             "CREATE TABLE other (tag BIGINT, "
@@ -223,7 +226,7 @@ def test_sqlmigrate_shows_the_replacement(note):
     first, second = editor.collected_sql
     assert first == "ALTER TABLE `core_note` ADD INDEX `i` (`tag_id`, `rank`);"
     assert second.startswith("DROP INDEX `core_note_tag_id_")
-    # Of a table that does not exist yet.
+    # The table does not exist yet, so there is no index to replace.
     note._meta.db_table = "nosuch"
     with connection.schema_editor(collect_sql=True) as editor:
         editor.add_index(note, OBJECTS["index"])

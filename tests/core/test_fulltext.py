@@ -1,4 +1,4 @@
-"""Full-text search, which TiDB does not have: its DDL, its queries, its errors."""
+"""Test the handling of full-text search, which TiDB lacks: DDL, queries and errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from django_tidb.statements import IndexStatement
 
 NOTHING = ""
 
-# What is left of a statement, and the clauses that are left out.
+# Each case has a statement, the rest of it that is sent, and the number of clauses that
+# are left out.
 LEFT_OUT = [
     ("CREATE FULLTEXT INDEX f ON t (a)", NOTHING, 1),
     ("create fulltext index f on t (a) with parser ngram;", NOTHING, 1),
@@ -66,7 +67,7 @@ LEFT_OUT = [
         1,
     ),
     (
-        # As SHOW CREATE TABLE has it: TiDB executes the comment.
+        # SHOW CREATE TABLE writes such comments, and TiDB executes their text.
         "CREATE TABLE t (\n  id BIGINT,\n  PRIMARY KEY (id) /*T![clustered_index] "
         "CLUSTERED */,\n  FULLTEXT KEY `f` (`a`)\n) /*T![auto_id_cache] X=1 */",
         "CREATE TABLE t (id BIGINT, PRIMARY KEY (id) /*T![clustered_index] "
@@ -81,7 +82,7 @@ LEFT_OUT = [
 ]
 
 UNTOUCHED = [
-    # In literals, comments and names.
+    # FULLTEXT stands in a literal, a comment or a name.
     "ALTER TABLE t COMMENT = 'ADD FULLTEXT (a)'",
     'ALTER TABLE t COMMENT = "x, ADD FULLTEXT (a)"',
     r"ALTER TABLE t COMMENT = 'it\'s, ADD FULLTEXT (a)'",
@@ -97,7 +98,8 @@ UNTOUCHED = [
     "CREATE TABLE t (a TEXT DEFAULT (CONCAT('FULLTEXT', '(')))",
     "CREATE INDEX fulltext_title ON t (title)",
     "DROP INDEX fulltext_title ON t",
-    # What would change its meaning, or is no FULLTEXT index at all.
+    # Leaving the clause out would change another clause, or is no complete FULLTEXT
+    # clause.
     "ALTER TABLE t ADD FULLTEXT (a) PARTITION BY HASH (id)",
     "ALTER TABLE t ADD FULLTEXT",
     "ALTER TABLE t ADD FULLTEXT (a",
@@ -107,7 +109,7 @@ UNTOUCHED = [
     "CREATE TABLE t (a TEXT, FULLTEXT (a) /*! COMMENT 'x' */)",
     "CREATE TABLE t LIKE fulltext_t",
     "CREATE VIEW v AS SELECT 1 AS `FULLTEXT`",
-    # Not DDL.
+    # These statements are not DDL.
     "INSERT INTO t VALUES ('x'); ALTER TABLE t ADD FULLTEXT (a)",
     "SELECT 'ALTER TABLE t ADD FULLTEXT (a)'",
     "(SELECT 1)",
@@ -236,7 +238,7 @@ def indexes(cursor, table="article"):
 
 
 def run(sql, reverse=None):
-    """Run a migration's RunSQL, and its reverse."""
+    """Run a migration's RunSQL, and then its reverse SQL if there is any."""
     operation, state = RunSQL(sql, reverse), ProjectState()
     with connection.schema_editor() as editor:
         operation.database_forwards("core", editor, state, state)
@@ -279,7 +281,7 @@ def test_only_ddl_that_names_fulltext_asks_for_warnings(cursor, monkeypatch):
 
 
 def test_several_statements_are_sent_as_they_are(cursor):
-    # PyMySQL takes one statement at a time.
+    # By default, PyMySQL does not allow several statements in one string.
     if connection.Database.__name__ == "pymysql":
         with pytest.raises(DatabaseError, match="8130"):
             cursor.execute("ALTER TABLE article ADD FULLTEXT (a); DROP TABLE article")
@@ -319,7 +321,8 @@ def test_fulltext_indexes_are_left_out_with_the_option(cursor, skip, monkeypatch
             "CREATE TABLE other (id INT, a TEXT COMMENT %s, FULLTEXT f (a) COMMENT %s)",
             ["100% 'x'", "50% 'off'"],
         )
-    # A backslash in it makes the mode of the session a question.
+    # Pick the CREATE statement, because a backslash makes the backend ask for sql_mode
+    # first.
     (create,) = (query for query in sent if query.startswith("CREATE"))
     assert "FULLTEXT" not in create
     cursor.execute("SHOW CREATE TABLE other")
@@ -343,7 +346,7 @@ def test_an_index_that_was_left_out_can_be_dropped(cursor, skip):
     ):
         with pytest.warns(UserWarning, match=r"Left out.* f TO g|Left out.* f doesn't"):
             cursor.execute(sql)
-        # And one that is there is dropped or renamed without a word.
+        # An index that exists is dropped or renamed without a warning.
         cursor.execute("CREATE INDEX f ON article (id)")
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -354,7 +357,7 @@ def test_an_index_that_was_left_out_can_be_dropped(cursor, skip):
 def test_dropping_what_is_no_index_still_fails(cursor, skip):
     with pytest.raises(OperationalError, match=r"1091.*nosuch"):
         cursor.execute("ALTER TABLE article DROP COLUMN nosuch")
-    # TiDB 6.1 has no ALTER TABLE that does several things.
+    # TiDB 6.1 refuses an ALTER TABLE with several changes.
     with pytest.raises(OperationalError, match=r"1091.*nosuch|8200"):
         cursor.execute("ALTER TABLE article DROP INDEX f, DROP COLUMN nosuch")
     with pytest.raises(DatabaseError, match="1146"):
@@ -371,7 +374,7 @@ def test_without_the_option_nothing_is_left_out(cursor):
 
 
 def test_run_sql(cursor, skip):
-    # As in wagtailsearch.0009: two statements in one text.
+    # The migration wagtailsearch.0009 has two statements in one string like this.
     sql = """
         ALTER TABLE article
             DROP INDEX `f`;
@@ -403,7 +406,7 @@ def test_run_sql_with_parameters(cursor, skip):
 
 
 class FullTextIndex(models.Index):
-    """As packages for MySQL have it."""
+    """A FULLTEXT index as packages for MySQL define it."""
 
     suffix = "ft"
 
@@ -482,7 +485,7 @@ def test_match_against_is_refused_with_a_remedy(cursor):
         numbers.add(number)
         assert message.startswith("TiDB has no full-text search")
         assert "wagtail.search.backends.database.fallback" in message
-        # The server's own words are in it.
+        # The message includes the server's own error message.
         assert "MatchAgainst" in message or "SQL syntax" in message
         with pytest.raises(NotSupportedError, match="TiDB has no full-text search"):
             cursor.executemany(sql, [["x"]])

@@ -1,4 +1,4 @@
-"""When gathered statements are sent, without a server."""
+"""Test when gathered statements are sent, without a server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django_tidb.pending import Addition, Creation
 
 
 class Connection:
-    """The part of Django's connection that gathering uses."""
+    """A fake connection with the part of Django's connection that gathering uses."""
 
     def __init__(self, sent):
         self.sent = sent
@@ -136,6 +136,6 @@ def test_an_error_that_was_suppressed(gathering, connection, sent, go_on):
             connection.execute("SELECT 1")
         go_on(gathering)
         connection.execute("SELECT 2")
-    # It is raised once.
+    # The error has been raised by now, so send() does not raise it again.
     gathering.send()
     assert "SELECT 1" not in sent

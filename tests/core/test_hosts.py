@@ -1,4 +1,4 @@
-"""Several servers in HOST."""
+"""Test several servers in HOST."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ PORTS = st.none() | st.integers(1, 65535)
 
 @pytest.fixture(autouse=True)
 def rested(monkeypatch):
-    """No server has failed before the test."""
+    """Forget the servers that failed in earlier tests."""
     monkeypatch.setattr(hosts, "_resting", {})
 
 
 @pytest.fixture
 def closed_port():
-    """A port of 127.0.0.1 that refuses connections."""
+    """Return a port of 127.0.0.1 that refuses connections."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]
@@ -39,7 +39,7 @@ def closed_port():
 
 @contextmanager
 def connection_to(*servers, **settings):
-    """A new connection of the test's server that has these servers in HOST."""
+    """Return a new connection with the test's settings and these servers in HOST."""
     original = connections["default"]
     connection = original.copy()
     connection.settings_dict = {
@@ -62,7 +62,7 @@ def address():
     return f"{settings['HOST']}:{settings['PORT']}"
 
 
-# Reading the setting
+# -- Reading the setting
 
 
 @given(st.lists(st.builds(Host, NAMES, PORTS), min_size=2, max_size=5, unique=True))
@@ -106,7 +106,7 @@ def test_host_in_options_is_the_only_one():
         assert answers(connection)
 
 
-# The order
+# -- The order
 
 
 def test_each_server_comes_first_at_some_time():
@@ -130,7 +130,7 @@ def test_server_that_failed_is_tried_last(monkeypatch):
     assert {next(in_order(servers)) for _ in range(100)} == {a, b, c}
 
 
-# Connecting
+# -- Connecting
 
 
 def test_server_that_refuses_is_passed_over(closed_port):
@@ -138,7 +138,7 @@ def test_server_that_refuses_is_passed_over(closed_port):
     for _ in range(8):
         with connection_to(dead, address()) as connection:
             assert answers(connection)
-    # It was tried at most once, and rests now.
+    # The first failure lets the closed port rest, so it comes last from then on.
     assert all(
         str(next(in_order(parse_hosts(f"{dead},{address()}", "HOST")))) == address()
         for _ in range(20)
@@ -146,11 +146,11 @@ def test_server_that_refuses_is_passed_over(closed_port):
 
 
 def test_server_that_hangs_up_is_passed_over():
-    # As a server that is shutting down, and a proxy without servers.
+    # A server that is shutting down and a proxy without servers behave like this.
     with socket.create_server(("127.0.0.1", 0)) as listener:
         dead = f"127.0.0.1:{listener.getsockname()[1]}"
         servers = parse_hosts(f"{dead},{address()}", "HOST")
-        # Only the dead one comes first.
+        # Let the living server rest, so that the dead server comes first.
         servers[1].rest()
         listener.settimeout(30)
         with connection_to(
@@ -174,7 +174,7 @@ def test_no_server_answers(closed_port):
 
 def test_password_that_is_wrong_is_not_tried_at_another_server(tidb, closed_port):
     dead = f"127.0.0.1:{closed_port}"
-    # The other server comes first.
+    # Let the closed port rest, so that the living server comes first.
     Host("127.0.0.1", closed_port).rest()
     resting = dict(hosts._resting)
     tidb.execute("CREATE USER IF NOT EXISTS hosts_test IDENTIFIED BY 'right'")
@@ -189,7 +189,7 @@ def test_password_that_is_wrong_is_not_tried_at_another_server(tidb, closed_port
     finally:
         tidb.execute("DROP USER hosts_test")
     assert error.value.args[0] == 1045
-    # A further attempt would have let it rest anew.
+    # An attempt to connect to the closed port would have changed its time of rest.
     assert hosts._resting == resting
 
 

@@ -1,4 +1,4 @@
-"""Connections that were lost while they were idle."""
+"""Test connections that are lost while they are idle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def idle(request):
-    """A connection that is asked before each statement; with `options` beside."""
+    """
+    Return a connection that is checked before each statement, with these `options`.
+    """
     original = connections["default"]
     connection = original.copy()
     connection.settings_dict = {
@@ -38,11 +40,12 @@ def ask(connection, statement="SELECT CONNECTION_ID()"):
 
 
 def lose(connection):
-    """Close the connection as a server or a load balancer does; it was not told."""
+    """Close the connection from the server's side, without telling the client."""
     connection.ensure_connection()
     lost = connection.connection
     number = lost.fileno() if hasattr(lost, "fileno") else lost._sock.fileno()
-    # The socket stays open on our side, and the other side says that it is over.
+    # Shut down a duplicate of the socket: the client's socket stays open, but is at its
+    # end.
     with socket.socket(fileno=socket.dup(number)) as end:
         end.shutdown(socket.SHUT_RDWR)
 
@@ -78,7 +81,9 @@ def test_connection_that_was_not_idle_is_not_asked(idle):
 
 @pytest.mark.parametrize("idle", [{"check_after_idle": 3600}], indirect=True)
 def test_begin_finds_that_the_connection_was_lost(idle):
-    """An outermost atomic() on a connection that was lost a moment ago."""
+    """
+    BEGIN finds the loss, although the connection was used too recently to be checked.
+    """
     first = ask(idle)
     lose(idle)
     idle.set_autocommit(False)
@@ -102,7 +107,7 @@ def test_atomic_block_on_a_lost_connection(idle):
         with transaction.atomic(alias), transaction.atomic(alias):
             Author.objects.using(alias).create(name="b")
         assert {a.name for a in Author.objects.using(alias).all()} == {"a", "b"}
-        # Within a transaction nothing is replaced.
+        # Within a transaction, a lost connection is not replaced.
         with (
             pytest.raises((OperationalError, InterfaceError)),
             transaction.atomic(alias),
@@ -136,7 +141,7 @@ def test_loss_of_session_state_is_told(idle, statement):
     with pytest.raises(OperationalError, match="had set in the session") as error:
         ask(idle)
     assert error.value.args[0] in (2006, 2013)
-    # It was told once, and what follows has a new connection.
+    # The loss has been reported once, so the next statement takes a new connection.
     assert ask(idle)
     assert not idle.tidb_session.personal
 

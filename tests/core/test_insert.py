@@ -1,4 +1,4 @@
-"""Rows that bring their ids along."""
+"""Test rows that are inserted with explicit ids."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ connection = connections["default"]
 
 
 class UnsignedAutoField(models.BigAutoField):
-    """BIGINT UNSIGNED AUTO_INCREMENT, as a third party has it."""
+    """BIGINT UNSIGNED AUTO_INCREMENT, as a third-party package defines it."""
 
     def get_internal_type(self):
         return "PositiveBigIntegerField"
@@ -20,7 +20,7 @@ class UnsignedAutoField(models.BigAutoField):
 
 
 class TextualAutoField(models.BigAutoField):
-    """A key that is a text in Python."""
+    """An AUTO_INCREMENT key whose values are strings in Python."""
 
     def from_db_value(self, value, expression, connection):
         return f"number {value}"
@@ -34,7 +34,9 @@ class TextualAutoField(models.BigAutoField):
 
 @pytest.fixture
 def make_hit(make_model, create_tables):
-    """A function that makes a model with a key, and its table."""
+    """
+    Return a function that makes a model with the given key, and creates its table.
+    """
 
     def make(key):
         Hit = make_model("Hit", id=key, name=models.CharField(max_length=20))
@@ -98,7 +100,7 @@ def test_negative_ids_are_kept(make_hit, field, smallest):
             assert Hit.objects.get(pk=id).name == "again"
         drawn = Hit.objects.create().pk
         assert drawn > 7
-        # As with any other id, a text becomes the number.
+        # The server converts a string to a number, as it does for positive ids.
         assert insert(Hit, id="-6").pk in (-6, "-6")
         ids = Hit.objects.order_by("pk").values_list("pk", flat=True)
         assert list(ids) == [smallest, -6, -5, -1, 7, drawn]

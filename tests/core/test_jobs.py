@@ -1,4 +1,4 @@
-"""DDL jobs, as they are shown to a user who has rights on one database only."""
+"""Test DDL jobs as they are shown to a user who has rights on one database only."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def table():
 
 @pytest.fixture
 def user():
-    """A connection of a user who has rights on the test database only."""
+    """Return a connection of a user who has rights on the test database only."""
     name = f"jobs_{os.getpid()}"
     run(f"DROP USER IF EXISTS {name}")
     run(f"CREATE USER {name} IDENTIFIED BY 'secret'")
@@ -48,7 +48,7 @@ def user():
 
 @pytest.fixture
 def as_user(user, monkeypatch):
-    """Let the connection of the alias "default" be one of the user."""
+    """Return a context manager that logs the connection "default" in as the user."""
     default = connections["default"]
     settings = {name: user.settings_dict[name] for name in ("USER", "PASSWORD")}
 
@@ -65,7 +65,9 @@ def as_user(user, monkeypatch):
 
 
 class Waiting:
-    """A DDL statement, and the transaction of `holder` for whose end it waits."""
+    """
+    A DDL statement that waits for the end of a transaction of the connection `holder`.
+    """
 
     def __init__(self, sql, holder, sender):
         self.holder = holder
@@ -76,7 +78,7 @@ class Waiting:
         self._statement = self._pool.submit(self._send, sql)
         while not (found := jobs.unfinished(connection)):
             assert not self._statement.done(), self._statement.exception()
-        # The state is "queueing" at first.
+        # The job's first state is "queueing".
         while found[0].state != "running":
             found = jobs.unfinished(connection)
         (self.job,) = found
@@ -86,7 +88,7 @@ class Waiting:
             run(sql, other)
 
     def release(self):
-        """Let the statement go on; return its error."""
+        """End the transaction, wait for the statement, and return its error or None."""
         run("ROLLBACK", self.holder)
         with self._pool:
             return self._statement.exception()
@@ -94,7 +96,9 @@ class Waiting:
 
 @pytest.fixture
 def wait(user):
-    """A function that begins a DDL statement, which waits until it is released."""
+    """
+    Return a function that begins a DDL statement, which waits until it is released.
+    """
     if connection.tidb_version < (6, 3):
         pytest.skip("TiDB before 6.3 has no metadata lock, for which DDL waits.")
     begun = []
@@ -129,7 +133,8 @@ def test_unfinished_and_finished(wait, user, sql):
     assert ended.is_finished
     assert ended.state == "synced"
     assert jobs.recent(user, 1) == [ended]
-    # The three rows, for each of the indexes; older servers add the earlier ones again.
+    # Each index adds three rows. Older servers also count the rows of earlier indexes
+    # again.
     count = sql.lower().count("index")
     assert 3 * count <= ended.rows <= 3 * count**2
     assert ended.created == job.created

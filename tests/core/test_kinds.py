@@ -1,4 +1,4 @@
-"""The effect of statements, compared with what a server does."""
+"""Test the effect of statements, and compare it with the effect on a server."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ SEVERAL = Effect(several=True)
         ("SELECT NEXT VALUE FOR s", WRITES),
         ("SELECT 1; INSERT INTO t VALUES (1)", WRITES | SEVERAL),
         ("SELECT 1 -- it's\n; INSERT INTO t VALUES (1)", WRITES | SEVERAL),
-        # A string, since the comment would begin with a space.
+        # This "--" needs a space to begin a comment, so the quote begins a string.
         ("SELECT 1 --it's\n; DELETE FROM t -- '", NOTHING),
-        # Not an ASCII space, so no comment.
+        # U+3000 is not a space for the server, so "--" begins no comment.
         ("SELECT 1 --\u3000; DELETE FROM t", WRITES | SEVERAL),
         ("SELECT '\\'; DELETE FROM t -- '", WRITES | SEVERAL),
         ("BEGIN", COMMITS),
@@ -114,7 +114,7 @@ def test_long_statements():
     assert effect_of(f"{select} FOR UPDATE") == LOCKS
 
 
-# Pieces with which a text can look like another statement than it is.
+# With these pieces, one statement can look like another statement.
 NOISE = st.lists(
     st.sampled_from(
         [
@@ -168,5 +168,5 @@ def test_no_write_is_taken_for_a_read(transactional_db):
             check()
         finally:
             cursor.execute("DROP TABLE kinds")
-    # The test would show nothing if the server took each text for nonsense.
+    # If the server refused every text as a syntax error, the test would show nothing.
     assert written > 0

@@ -1,4 +1,4 @@
-"""Every entry of the table of known issues, asked of the server."""
+"""Ask the server about every entry of the table of known issues."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def refuses_row(insert, *statements):
-    """Return whether the server refuses a row, after `statements`."""
+    """Return a probe: whether the server refuses the row after `statements`."""
 
     def probe(cursor):
         for statement in statements:
@@ -35,7 +35,7 @@ def refuses_row(insert, *statements):
 
 
 def with_checks(probe):
-    """Ask with CHECK constraints on, where the server has them."""
+    """Enable CHECK constraints for the probe if the server supports them."""
 
     def wrapped(cursor):
         if connection.tidb_version < (7, 2):
@@ -90,7 +90,7 @@ def autocommit_nowait(cursor):
 
 
 def answers(query, *setup):
-    """Return whether the server answers `query`, after `setup`, with true."""
+    """Return a probe: whether `query` returns true after the statements `setup`."""
 
     def probe(cursor):
         for statement in setup:
@@ -149,7 +149,7 @@ def has_fulltext_index(statement):
 
 TABLE = "CREATE TABLE t (id INT PRIMARY KEY, n INT, s VARCHAR(10), KEY (s))"
 
-# True where the server does what MySQL does.
+# A probe returns True if the server does what MySQL does.
 PROBES = {
     "savepoint": accepts("BEGIN", "SAVEPOINT s"),
     "skip-locked": skip_locked,
@@ -304,7 +304,7 @@ PROBES = {
     "explain-analyze-brief": accepts(
         TABLE, "EXPLAIN ANALYZE FORMAT = 'brief' SELECT * FROM t WHERE id = 1"
     ),
-    # A promise of the makers, not an answer of the server.
+    # The documentation states this issue, and no statement can show it.
     "foreign-key-experimental": lambda cursor: (
         not (KNOWN_ISSUES["foreign-key-experimental"].affects(connection.tidb_version))
     ),
@@ -329,7 +329,7 @@ def test_table_and_server_agree(cursor, issue):
 
 
 def test_nowait(cursor):
-    # The default of the embedded storage, before 7, is optimistic.
+    # Before TiDB 7, transactions on the embedded storage are optimistic by default.
     begin = "BEGIN PESSIMISTIC"
     cursor.execute(TABLE)
     cursor.execute("INSERT INTO t (id) VALUES (1)")
@@ -377,9 +377,9 @@ def test_foreign_keys_to_another_database_are_left_out(cursor):
     relations = introspection.get_relations(cursor, "c")
     found = introspection.get_constraints(cursor, "c").items()
     foreign = [name for name, constraint in found if constraint["foreign_key"]]
-    # Django 6.1 has one more, the rule.
+    # From Django 6.1 on, a relation has a third element, the action of ON DELETE.
     assert relations["b"][:2] == ("id", "p")
-    # Django before does not ask.
+    # Django 4.2 uses its own query, which does not compare the name of the database.
     if django.VERSION >= (5, 0):
         assert relations.keys() == {"b"}
         assert foreign == ["y"]

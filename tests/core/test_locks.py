@@ -1,4 +1,4 @@
-"""Locks and isolation, as docs/topics/transactions.md describes them."""
+"""Test locks and isolation as docs/topics/transactions.md describes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def shelf(transactional_db):
 
 @contextmanager
 def other_connection():
-    """A cursor of another connection to the same database."""
+    """Return a cursor of another connection to the same database."""
     other = connection.copy()
     with closing(other), other.cursor() as cursor:
         yield cursor
@@ -40,7 +40,7 @@ def third(transactional_db):
 
 @pytest.fixture
 def thread():
-    """Executes functions in a thread, and waits for it at the end."""
+    """Execute functions in a thread, and wait for the thread after the test."""
     with ThreadPoolExecutor(1) as executor:
         yield executor
 
@@ -53,13 +53,13 @@ def update(cursor, shelf, height):
 
 
 def session(cursor):
-    """Return the number of the cursor's session."""
+    """Return the connection id of the cursor's session."""
     cursor.execute("SELECT CONNECTION_ID()")
     return cursor.fetchone()[0]
 
 
 def is_executing(cursor, number, statement):
-    """Return whether the session is executing a statement that begins so."""
+    """Return whether the session executes a statement that begins with `statement`."""
     cursor.execute(
         "SELECT info FROM information_schema.processlist WHERE id = %s", [number]
     )
@@ -68,7 +68,9 @@ def is_executing(cursor, number, statement):
 
 
 def times_out(cursor, shelf):
-    """Return whether a transaction of `cursor` has waited in vain for the lock."""
+    """
+    Return whether an update in a transaction of `cursor` gets the lock wait timeout.
+    """
     cursor.execute("BEGIN PESSIMISTIC")
     try:
         update(cursor, shelf, 5)
@@ -80,7 +82,10 @@ def times_out(cursor, shelf):
 
 
 def test_an_autocommit_write_ignores_the_time_limit(shelf, rival, third, thread):
-    """Two waits in a transaction have timed out, while it goes on waiting."""
+    """
+    An UPDATE in autocommit mode still waits after two updates in transactions timed
+    out.
+    """
     with other_connection() as waiting:
         for cursor in (third, waiting):
             cursor.execute("SET innodb_lock_wait_timeout = 1")
@@ -135,7 +140,7 @@ def test_an_optimistic_commit_does_not_wait_for_a_newer_lock(shelf, rival, third
 
 
 def test_an_optimistic_transaction_reads_a_snapshot(shelf, rival, third):
-    """Also if its isolation level says otherwise."""
+    """An optimistic transaction reads a snapshot even with READ COMMITTED."""
     for begin, seen in {"BEGIN OPTIMISTIC": 1, "BEGIN PESSIMISTIC": 2}.items():
         update(third, shelf, 1)
         rival.execute("SET tx_isolation = 'READ-COMMITTED'")
@@ -158,7 +163,7 @@ def test_a_lock_outlives_its_savepoint(shelf, rival):
                 raise ValueError
         except ValueError:
             pass
-        # Outside of a transaction, NOWAIT takes no lock and reports none.
+        # In autocommit mode, NOWAIT would ignore the lock, so begin a transaction.
         rival.execute("BEGIN PESSIMISTIC")
         with pytest.raises(OperationalError) as caught:
             rival.execute(
@@ -170,7 +175,7 @@ def test_a_lock_outlives_its_savepoint(shelf, rival):
 
 
 def test_a_time_out_leaves_the_transaction(shelf, rival, third):
-    """Its other locks are kept."""
+    """A lock wait timeout releases none of the locks that the transaction holds."""
     mine = Shelf.objects.create(height=1)
     third.execute("SET innodb_lock_wait_timeout = 1")
     rival.execute("BEGIN PESSIMISTIC")
@@ -193,7 +198,9 @@ def test_a_time_out_leaves_the_transaction(shelf, rival, third):
 
 @pytest.mark.parametrize("level", ["READ-COMMITTED", "REPEATABLE-READ"])
 def test_gaps_are_not_locked(transactional_db, rival, third, level):
-    """Both transactions find no row, and both insert it if nothing forbids it."""
+    """
+    Both transactions lock a range without rows, and both can insert a row into it.
+    """
     for cursor in (rival, third):
         cursor.execute(f"SET tx_isolation = '{level}'")
         cursor.execute("BEGIN PESSIMISTIC")

@@ -1,4 +1,4 @@
-"""Lookups that ignore case do so in TiDB's default collation too."""
+"""Test lookups that ignore case: they also work in TiDB's default collation."""
 
 from __future__ import annotations
 

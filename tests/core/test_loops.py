@@ -1,4 +1,4 @@
-"""Where a with block in a for loop goes on, on each version of Python."""
+"""Test where a with block in a for loop goes on, with the byte code of each Python."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from django_tidb.loops import Loop
 
 
 class Blocks:
-    """Two items whose block swallows its error, and what loops says of each."""
+    """
+    Give two blocks, which suppress their errors, and note what Loop reports of each.
+    """
 
     def __init__(self):
         self.found = []
@@ -125,7 +127,7 @@ def other_manager_inside(blocks):
             raise ValueError
 
 
-# With more constants and names than a byte can number, and jumps that far.
+# This function has more constants and names than a byte can number, and long jumps.
 LONG = "\n".join(f"            x{i} = [{i}, block]" for i in range(1000, 1400))
 exec(f"def long(blocks):\n    for block in blocks:\n        with block:\n{LONG}\n")  # noqa: S102
 
@@ -263,7 +265,8 @@ GO_ON = [
     other_manager_inside,
     long,  # noqa: F821
 ]
-# Another with block, or this one after an error, could be followed by another attempt.
+# These functions leave the loop or another block around the with block; the block
+# itself could go on.
 LEAVE = [
     returns,
     returns_what_it_computes,
@@ -316,7 +319,7 @@ def test_never_goes_on(function):
 
 
 def test_under_a_tracer():
-    """A debugger or a measurement of coverage does not change the byte code."""
+    """A debugger or a coverage tool does not change the byte code that Loop reads."""
     blocks, lines = Blocks(), []
 
     def trace(frame, event, arg):

@@ -1,6 +1,6 @@
 """
-The tags and the counter of ``migrate``. tests/integration/test_migrate_jobs.py has what
-happens after its end.
+Test the tags in DDL statements and the progress messages of ``migrate``.
+tests/integration/test_migrate_jobs.py tests jobs that outlive the command.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from django.test.utils import CaptureQueriesContext
 from django_tidb import jobs, migrating
 from django_tidb.migrating import MigrateRun, migration_of, without_tag
 
-# The connection itself, and not the proxy for all threads.
+# Take the connection itself, not the proxy that is shared by all threads.
 connection = connections["default"]
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -32,7 +32,7 @@ class Terminal(StringIO):
 
 @pytest.fixture
 def command():
-    """The command ``migrate``, as it is while it runs."""
+    """Return the command ``migrate`` in its state while it runs."""
     command = Command(stdout=StringIO(), stderr=StringIO())
     command.verbosity = 1
     return command
@@ -67,7 +67,7 @@ def test_tag(table, command):
     assert without_tag(job.query) == sql
     assert queries.captured_queries[0]["sql"] == sql
     assert migration_of(last_job()) == ""
-    # Other callers.
+    # Statements of other callers get no tag.
     table.execute(sql)
     assert last_job().query == sql
     assert migration_of(last_job()) is None
@@ -113,7 +113,9 @@ class AddTable(migrations.Migration):
 
 @pytest.mark.parametrize("runs", [True, False])
 def test_executor(command, runs):
-    """The executor of the command, and that of any other caller."""
+    """
+    An executor tags statements if the command made it, and not for any other caller.
+    """
     callback = command.migration_progress_callback if runs else None
     executor = MigrationExecutor(connection, callback)
     migration = AddTable("0001_initial", "made")
@@ -212,7 +214,7 @@ def test_lost_session_with_state_of_the_project_is_not_replaced(command):
     error = OperationalError(2013, "Lost connection")
     sql = "CREATE INDEX a ON b (c)"
     run = MigrateRun(connection, command)
-    # A new session has no state of other tests.
+    # A new connection has no session state of earlier tests.
     connection.close()
     connection.ensure_connection()
     assert run.wait_after(error, sql) is False

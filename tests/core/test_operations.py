@@ -38,7 +38,7 @@ def test_explain_analyze(format):
 
 
 def test_explain_analyze_in_a_format_that_the_server_lacks():
-    # A connection of its own, because the flags of a connection are cached.
+    # Take a separate connection, because a connection caches its feature flags.
     other = connections["default"].copy()
     other.tidb_version = TiDBVersion.parse("5.7.25-TiDB-v5.1.0")
     assert other.ops.explain_query_prefix(analyze=True) == "EXPLAIN ANALYZE"
@@ -95,7 +95,7 @@ def test_regex():
 )
 def test_chr(code):
     author = Author.objects.create(name="x")
-    # Django 4.2 does not know that the result is a text.
+    # Django 4.2 does not know that the result of Chr is a text.
     char = Chr(Value(code), output_field=CharField())
     found = Author.objects.annotate(char=char).get(pk=author.pk)
     assert found.char == chr(code)

@@ -1,6 +1,8 @@
 """
-Queries in whose ORDER BY, HAVING or window functions a subquery refers to a
-column: TiDB answers like SQLite, whatever is selected under which name.
+Test queries with a subquery in ORDER BY, HAVING or a window function.
+
+TiDB has to answer like SQLite, whichever columns are selected and under whichever
+names.
 """
 
 from __future__ import annotations
@@ -43,8 +45,8 @@ pytestmark = [
 @pytest.fixture(autouse=True)
 def rows():
     """
-    Readers whose order by each column, and by the pages of the books of the
-    author whose key is in that column, differs.
+    Create readers. Their order differs by each column, and by the pages of the books of
+    the author whose key the column contains.
     """
     for database in ("default", "sqlite"):
         Author.objects.using(database).bulk_create(
@@ -74,8 +76,8 @@ def with_pages(**conditions):
     return Exists(Book.objects.filter(pages__gt=7, **conditions))
 
 
-# Django resolves the references in an expression only once, so that each query
-# needs an expression of its own.
+# Each query needs a new expression, because Django resolves the references in an
+# expression only once.
 EXPRESSIONS = {
     "key": lambda: most(author=OuterRef("pk")),
     "renamed": lambda: most(author=OuterRef("rank")),
@@ -119,13 +121,13 @@ ORDERS = (
 
 
 class Query:
-    """What a case needs: a database, and the expression of an ORDER BY."""
+    """The database and the ordering of a test case."""
 
     def __init__(self, database, expression, order):
         self.database, self.expression, self.order = database, expression, order
 
     def by(self, expression=None):
-        """Return what a queryset is ordered by."""
+        """Return the arguments of order_by()."""
         expression = self.expression() if expression is None else expression
         return models.OrderBy(expression, **self.order), "pk"
 
@@ -137,7 +139,8 @@ class Query:
 
     def combined(self, operator, first, second):
         if self.database == "sqlite":
-            # Which has no LIMIT in the queries of a union.
+            # SQLite allows no LIMIT in the parts of a union, so combine the rows in
+            # Python.
             operator = {
                 "union": set.union,
                 "intersection": set.intersection,
@@ -148,12 +151,12 @@ class Query:
 
 
 def annotated(q, **others):
-    """Return readers with the expression as `e`, of which nothing is selected."""
+    """Return readers with the expression as the alias `e`, which is not selected."""
     return q.all().alias(e=q.expression(), **others)
 
 
 def having(q, **values):
-    """Return groups, which HAVING filters by the expression."""
+    """Return groups of readers that HAVING filters by the expression."""
     found = annotated(q).values("pk", **values) if values else annotated(q)
     return found.annotate(n=Count("author__books")).filter(
         Q(n__gt=3) | Q(e__isnull=False)
@@ -165,7 +168,9 @@ def numbered(q):
 
 
 def numbered_where_null(q):
-    """Return a window function beside, not around, the expression."""
+    """
+    Return a CASE of the expression and a window function that does not contain it.
+    """
     number = Window(RowNumber(), order_by="pk")
     return Case(When(e__isnull=True, then=Value(0)), default=number)
 
@@ -224,7 +229,7 @@ SLICES = {
     ],
 }
 
-# Where a query must not select more columns.
+# In these places, a subquery must keep the number of its columns.
 SUBQUERIES = {
     "IN": lambda q: q.all().filter(pk__in=q.readers()[:4]),
     "IN of a column": lambda q: q.all().filter(
@@ -386,7 +391,9 @@ WINDOWS = {
 
 
 def plain(answer):
-    """Return rows, models with all that was selected, to compare."""
+    """
+    Return the rows in a comparable form: a model becomes a dict of what was selected.
+    """
     return [
         {name: value for name, value in vars(row).items() if not name.startswith("_")}
         if isinstance(row, models.Model)
@@ -406,8 +413,8 @@ CASES = [
     )
     for name, case in cases.items()
 ] + [
-    # MySQL finds no column in HAVING that is neither selected nor, as it is, in
-    # GROUP BY, where Django puts expressions as a whole.
+    # In HAVING, MySQL finds only columns that are selected or in GROUP BY. Django puts
+    # whole expressions into GROUP BY, so MySQL finds no column inside them.
     pytest.param(case, ("key", "renamed", "exists", "nested"), id=f"having: {name}")
     for name, case in HAVING.items()
 ]
@@ -454,7 +461,7 @@ def test_order_of_the_model():
         most(author=OuterRef("rank")).desc(nulls_last=True), "-pk"
     ).values_list("level", flat=True)
     assert list(found.objects.values_list("level", flat=True)) == list(by_hand)
-    # Where Django leaves the order out.
+    # Django drops the ordering of such a query.
     assert found.objects.values("level").annotate(n=Count("pk")).count() == 4
 
 
@@ -479,12 +486,15 @@ def test_composite_primary_key():
         return Pair.objects.using(database).order_by(most(author=OuterRef("id")), "id")
 
     def distinct(database):
-        """Return rows that differ anyway: on SQLite, Django would cut them."""
+        """
+        Return distinct rows, without DISTINCT on SQLite, where Django would truncate
+        them.
+        """
         rows = ordered(database).values_list("id", "pk", "level")
         return rows if database == "sqlite" else rows.distinct()
 
     def union(database, **combined):
-        """Return the pairs of two queries, which SQLite takes no LIMIT in."""
+        """Return the pairs of two slices, which SQLite cannot combine in a union."""
         first, second = (
             ordered(database).values_list("pk", "level")[part]
             for part in (slice(2), slice(5, 7))
@@ -512,14 +522,15 @@ def test_composite_primary_key():
         expected, found = (list(select(database)) for database in ("sqlite", "default"))
         assert found == expected
         assert expected
-    # Django 5.2 overlooks the slice on SQLite.
+    # On SQLite, Django 5.2 ignores the slice of this subquery, so there is no
+    # comparison.
     first = ordered("default").values_list("pk", flat=True)[:3]
     found = Pair.objects.filter(pk__in=ordered("default").values("pk")[:3])
     assert {pair.pk for pair in found} == set(first)
 
 
 def test_update():
-    """As on MySQL, rows are updated in the order of what the table has."""
+    """As on MySQL, an UPDATE keeps the ordering unless the ordering needs a join."""
     readers = Reader.objects.filter(pk__lte=3)
     order = list(
         readers.order_by(most(author=OuterRef("rank")), "pk").values_list(
@@ -557,7 +568,7 @@ def test_columns_in_the_queries_of_a_union():
 
 
 class OtherCompiler(AsTiDBMixin, mysql.SQLCompiler):
-    """Django's compiler, for the forms of expressions alone."""
+    """Django's compiler with the forms in which this backend writes expressions."""
 
 
 @pytest.mark.parametrize(

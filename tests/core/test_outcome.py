@@ -1,4 +1,4 @@
-"""What is left of transactions after errors, lost connections and interrupts."""
+"""Test the state of transactions after errors, lost connections and interrupts."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ TO_SERVER, TO_CLIENT = Direction.TO_SERVER, Direction.TO_CLIENT
 
 @pytest.fixture
 def authors(transactional_db):
-    """Authors whose names are their ids."""
+    """Create authors whose names are their ids."""
     Author.objects.bulk_create(Author(id=i, name=str(i)) for i in IDS)
 
 
@@ -70,7 +70,7 @@ def names(transactional_db):
 
 @pytest.fixture
 def proxy(transactional_db):
-    """A proxy, which the connection goes through."""
+    """Let the connection go through a proxy; return the proxy."""
     settings = connection.settings_dict
     before = settings["HOST"], settings["PORT"]
     with Proxy(before[0], int(before[1])) as proxy:
@@ -83,7 +83,9 @@ def proxy(transactional_db):
 
 @contextmanager
 def interrupting():
-    """Give a function that interrupts the main thread, from another one."""
+    """
+    Return a function that raises KeyboardInterrupt in the main thread from any thread.
+    """
 
     def interrupt(*args):
         raise KeyboardInterrupt
@@ -103,7 +105,7 @@ def execute(sql, params=None):
 
 
 def work():
-    """Write two rows."""
+    """Update one row and insert another."""
     Author.objects.filter(id=8).update(name="eight")
     Author.objects.create(id=20, name="new")
 
@@ -183,7 +185,7 @@ def test_nothing_follows_a_deadlock(authors, names, way):
     assert "has rolled back the whole transaction: error 1213" in str(refused.value)
     assert "outermost atomic()" in str(refused.value)
     assert names() == UNCHANGED
-    # The connection goes on.
+    # The connection can still be used.
     Author.objects.create(name="later")
     assert names() == [*UNCHANGED, "later"]
 
@@ -196,7 +198,7 @@ def test_savepoint_cannot_be_rolled_back_to_after_a_deadlock(authors, names):
             deadlock(connection, TABLE, IDS)
         with pytest.raises(TransactionManagementError):
             transaction.savepoint_rollback(savepoint)
-        # Nobody can declare the transaction whole.
+        # set_rollback(False) does not make the transaction usable again.
         transaction.set_rollback(False)
         with pytest.raises(TransactionManagementError):
             work()
@@ -423,7 +425,7 @@ def test_duplicate_at_commit(authors, names, optimistic):
 
 
 def test_error_that_the_table_does_not_know(authors, names, optimistic, monkeypatch):
-    # Another table, because the order of this one is that of a page.
+    # Replace the whole table, because the page of errors depends on its order.
     others = {n: row for n, row in ERRORS.items() if n != ErrorNumber.WRITE_CONFLICT}
     monkeypatch.setattr(errors, "ERRORS", others)
     with pytest.raises(CommitOutcomeUnknown) as caught, transaction.atomic():
@@ -482,7 +484,7 @@ def by_a_statement():
 def test_commit_cut_off(authors, names, proxy, block, statement, direction_byte_how):
     direction, byte, how = direction_byte_how
     connection.ensure_connection()
-    # The drivers write it with spaces or without.
+    # The statement is prefix-matched, and the drivers differ in the spaces around "=".
     statement = statement if block is not by_switching_to_autocommit else "SET AUTO"
     nth = 2 if block is by_switching_to_autocommit else 1
     cut = proxy.cut(statement, direction, byte, nth, how)
@@ -511,7 +513,7 @@ def test_commit_cut_off(authors, names, proxy, block, statement, direction_byte_
                 refused()
         connection.rollback()
         connection.set_autocommit(True)
-    # The connection is replaced.
+    # The next statement takes a new connection.
     Author.objects.create(name="later")
     assert names()[-1] == "later"
 
@@ -581,7 +583,7 @@ def test_ddl_in_a_block_cut_off(authors, names, proxy):
             current = connection.tidb_session.transaction
             execute("CREATE TABLE cut_off (id INT)")
         assert current.is_split
-        # DDL has committed it.
+        # The CREATE TABLE has committed the rows.
         assert names() == CHANGED
     finally:
         execute("DROP TABLE IF EXISTS cut_off")
@@ -607,13 +609,13 @@ def test_procedure_cut_off(proxy):
 
 
 def test_write_whose_error_is_not_definite(authors, monkeypatch):
-    """A lock that cannot be resolved (9004) takes too long to provoke."""
+    """Use another error as an example, because error 9004 takes too long to provoke."""
     assert not ERRORS[ErrorNumber.RESOLVE_LOCK_TIMEOUT].definite
     row = replace(ERRORS[ErrorNumber.DUPLICATE_KEY], definite=False)
     monkeypatch.setitem(ERRORS, ErrorNumber.DUPLICATE_KEY, row)
     with pytest.raises(CommitOutcomeUnknown):
         execute(f"INSERT INTO {TABLE} (id, name, bio) VALUES (1, '1', '')")
-    # Inside of a transaction it is not the statement that commits.
+    # In a transaction, the statement does not commit, so its error stays as it is.
     with pytest.raises(IntegrityError), transaction.atomic():
         execute(f"INSERT INTO {TABLE} (id, name, bio) VALUES (1, '1', '')")
 
@@ -634,7 +636,7 @@ def test_lost_in_a_block(authors, names, proxy, direction, how, refusing):
             execute("SELECT 1")
 
     if refusing:
-        # No error of the clean-up hides the first one.
+        # An error of the clean-up must not hide the first error.
         with proxy.refusing(), pytest.raises(OperationalError) as caught:
             lose()
     else:
@@ -710,7 +712,7 @@ def test_lost_in_manual_mode(authors, names, proxy):
             with pytest.raises(TransactionManagementError, match=r"rollback\(\)"):
                 refused()
         connection.rollback()
-        # Autocommit is off in the new connection too.
+        # The new connection has autocommit off like the old connection.
         work()
         assert names() == UNCHANGED
         connection.rollback()
@@ -804,7 +806,7 @@ def test_lost_after_commit_with_state_of_the_session(authors, names, proxy):
         transaction.on_commit(lambda: hooks.append(1))
     assert hooks == [1]
     assert names() == CHANGED
-    # The loss is told, once.
+    # The lost session state is reported once.
     with pytest.raises(OperationalError, match="had set in the session"):
         execute("SELECT @mine")
     assert execute("SELECT @mine") == ((None,),)
@@ -876,13 +878,13 @@ def test_interrupted(authors, names, proxy, statement, nth, direction):
     assert not connection.in_atomic_block
     begun = (statement, nth) != ("SET AUTOCOMMIT", 1)
     if begun:
-        # The transaction has ended, and the row is not locked.
+        # The transaction has ended, so the row is not locked any more.
         wait_for_end_of_transactions()
     if nth == 2 or (statement == "COMMIT" and direction is TO_CLIENT):
         assert names() == CHANGED
     elif not begun:
         assert names() == UNCHANGED
-    # The next transaction, and the next write, are committed.
+    # The next transaction and the next write are committed.
     Author.objects.filter(id=20).delete()
     Author.objects.filter(id=8).update(name="8")
     in_block()
@@ -921,7 +923,7 @@ def test_interrupted_rollback_commits_nothing(authors, names, proxy, direction):
 
 @pytest.fixture
 def several(transactional_db, monkeypatch):
-    """The driver takes several statements; mysqlclient does by default."""
+    """Let the driver accept several statements, as mysqlclient does by default."""
     if DRIVER.is_pymysql:
         from pymysql.constants import CLIENT
 
@@ -967,8 +969,8 @@ def test_deadlock_of_a_later_statement(authors, names, several, way):
 @pytest.mark.parametrize("way", READS)
 def test_later_statement_cut_off(authors, names, several, proxy, way):
     connection.ensure_connection()
-    # The answer to SELECT 1 goes through, with one packet for each of the column's
-    # count, its definition, EOF, the row and EOF.
+    # Let the whole answer to SELECT 1 through, so that the answer to the second
+    # statement is missing.
     proxy.cut("SELECT 1;", TO_CLIENT, len(answer_to_select(proxy)))
     with pytest.raises(CommitOutcomeUnknown):
         way(1)
@@ -985,7 +987,7 @@ def test_error_of_a_later_statement_is_not_lost(authors, several):
         cursor.execute(
             f"SELECT 1; INSERT INTO {TABLE} (id, name, bio) VALUES (1, '1', '')"
         )
-    # It does not hide an error of the block.
+    # The error of the later statement does not hide an error of the block.
     with pytest.raises(ValueError, match="own"), connection.cursor() as cursor:
         cursor.execute(
             f"SELECT 1; INSERT INTO {TABLE} (id, name, bio) VALUES (1, '1', '')"
@@ -1046,7 +1048,7 @@ def test_personal(statement, personal):
     connection.close()
     execute("SELECT 1")
     assert not connection.tidb_session.personal
-    # Older servers refuse some of them.
+    # Older servers refuse some of these statements.
     with suppress(DatabaseError):
         execute(statement)
     assert connection.tidb_session.personal is personal

@@ -13,7 +13,9 @@ pytestmark = pytest.mark.usefixtures("fresh_plugins")
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    """Install a distribution of one module and one entry point."""
+    """
+    Return a function that installs a distribution with one module and one entry point.
+    """
 
     def install(distribution, entry_point, code):
         module = entry_point.partition(" = ")[2].partition(":")[0]

@@ -1,4 +1,4 @@
-"""Queries that TiDB refuses, or answers wrongly, in the form for MySQL."""
+"""Test queries for which TiDB refuses MySQL's form, or gives a wrong answer to it."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def latest():
 def test_distinct_and_ordered_by_a_subquery(authors, order, names):
     found = Author.objects.annotate(most=Subquery(latest())).order_by(order).distinct()
     assert [author.name for author in found] == names
-    # As a subquery of another query.
+    # Use the query as a subquery of another query.
     assert Author.objects.filter(pk__in=found.values("pk")).count() == 3
     assert found.count() == 3
 
@@ -220,7 +220,8 @@ def test_a_db_default_that_was_left_out_is_inserted(create_tables, monkeypatch):
 
 
 def test_names_are_not_searched_for_percent_signs_each_time(authors):
-    Book.objects.filter(author__name="one").get()  # What Django caches is there.
+    # The first query fills Django's caches.
+    Book.objects.filter(author__name="one").get()
     with cProfile.Profile() as profile:
         Book.objects.filter(author__name="one").get()
     calls = {
@@ -228,7 +229,7 @@ def test_names_are_not_searched_for_percent_signs_each_time(authors):
         for (file, _, name), (_, count, *_) in pstats.Stats(profile).stats.items()
     }
     quote = "quote_name" if django.VERSION >= (6, 1) else "quote_name_unless_alias"
-    # Many columns of two tables, and no percent sign.
+    # The query has many columns of only two tables, and no name with a percent sign.
     asked = calls["django_tidb/compiler.py", quote]
     assert calls["django_tidb/names.py", "in_format"] < asked
     assert ("~", "<method 'sub' of 're.Pattern' objects>") not in calls

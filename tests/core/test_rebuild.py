@@ -66,7 +66,10 @@ def allowed(monkeypatch):
 
 @pytest.fixture
 def shop(drops, check_constraints):
-    """A table with a bit of everything, its parent, its child and itself."""
+    """
+    Create a table with many kinds of columns and keys that refers to a parent and to
+    itself, and a child table that refers to it.
+    """
     foreign = connection.features.supports_foreign_keys
     run(
         "CREATE TABLE item_parent (id INT PRIMARY KEY)",
@@ -109,7 +112,7 @@ def shop(drops, check_constraints):
 
 
 def state():
-    """Everything that a rebuild has to keep: rows and definitions."""
+    """Return the rows and definitions that a rebuild has to keep."""
     shop, item = (read_definition(connection, name) for name in ("shop", "item"))
     return (
         run("SELECT id, name, parent_id, shop_id, data, raw, price FROM shop"),
@@ -120,7 +123,7 @@ def state():
     )
 
 
-# Refused by every TiDB: it would change the clustered primary key.
+# Every TiDB refuses this statement, because it changes the clustered primary key.
 REFUSED = "ALTER TABLE `shop` DROP PRIMARY KEY"
 ADD_STORED = (
     "ALTER TABLE `shop` ADD COLUMN `plus` int AS (CAST(`price` * 2 AS SIGNED)) STORED"
@@ -133,7 +136,7 @@ def test_everything_survives(shop, allowed):
     assert state() == shop
     assert run("SELECT plus FROM shop") == ((3,), (3,))
     assert tables() == {"shop", "item", "item_parent"}
-    # The ids go on where they were.
+    # New ids continue after the ids of the old table.
     run("INSERT INTO shop (name) VALUES ('c')")
     assert run("SELECT MIN(id) > 9 FROM shop WHERE name = 'c'") == ((1,),)
 
@@ -184,7 +187,7 @@ def test_rows_of_more_than_one_batch(drops, allowed, monkeypatch):
         run(f"INSERT INTO shop VALUES {values}")
     before = run("SELECT a, b FROM shop ORDER BY a, b")
     alter("ALTER TABLE `shop` DROP PRIMARY KEY")
-    # By _tidb_rowid now.
+    # The table has no primary key any more, so the rebuild copies it by _tidb_rowid.
     alter("ALTER TABLE `shop` ADD COLUMN `plus` int AS (`a` + 1) STORED")
     assert run("SELECT a, b FROM shop ORDER BY a, b") == before
 
@@ -272,7 +275,10 @@ class Fault(OperationalError):
 
 @contextmanager
 def fault_at(monkeypatch, number, *, killed):
-    """Let statement `number` of a rebuild fail, or the process die there."""
+    """
+    Raise an error at statement `number` of a rebuild, or end the rebuild as if killed
+    there.
+    """
     done = []
     real = rebuild._Tables.run
 
@@ -290,8 +296,8 @@ def fault_at(monkeypatch, number, *, killed):
 
 
 def migrate():
-    """A migration that takes a rebuild."""
-    # A test calls this several times.
+    """Run a migration that needs a rebuild."""
+    # A test calls this function several times, so the model is in no app registry.
     with isolated_models():
         Shop = model_class(
             "Shop",
@@ -331,7 +337,7 @@ def test_fault_at_every_step(shop, allowed, monkeypatch, killed):
                 pass
             else:
                 break
-        # Either of the two is complete, under a name that is picked up.
+        # The old or the new table is complete under a name that the next run finds.
         found = tables()
         if "shop" in found:
             assert state()[0] == shop[0]
@@ -342,13 +348,14 @@ def test_fault_at_every_step(shop, allowed, monkeypatch, killed):
         if not killed and not any(f"RENAME TABLE `{NEW}`" in sql for sql in done[:-1]):
             assert tables() == {"shop", "item", "item_parent"}
             assert state() == shop
-        # Running it again finishes the work.
+        # Another run of the migration finishes the rebuild.
         migrate()
         assert state() == shop
         assert run("SELECT plus FROM shop ORDER BY id") == ((3,), (3,))
         assert tables() == {"shop", "item", "item_parent"}
         run("ALTER TABLE shop DROP COLUMN plus")
-    # Create, rename aside, rename in, drop: and more where there are foreign keys.
+    # The rebuild creates the new table, renames both and drops the old table; foreign
+    # keys need more statements.
     assert len(done) >= 4
     assert state() == shop
 
@@ -356,7 +363,7 @@ def test_fault_at_every_step(shop, allowed, monkeypatch, killed):
 LONG_NAMES = [
     *("x" * 54 + "y", "_" + "x" * 55, "X" * 63 + "_", "é" * 31 + "_"),
     "x` %_" * 12,
-    # As Django names them.
+    # Django generates such names.
     "a_" * 10 + "customer_parent_id_8fb0e76c_fk_a_customer_id",
     "a_" * 16 + "b_positive_length_check_with_51",
 ]
@@ -396,7 +403,7 @@ def test_constraints_with_long_names(shop, allowed, monkeypatch, check_constrain
     with fault_at(monkeypatch, 0, killed=False) as done:
         migrate()
     assert everything() == before
-    # Statements before which the interim name is the only one.
+    # Before these statements, the constraint exists only under its interim name.
     final = f"ADD CONSTRAINT `{names[-1]}`"
     steps = [number for number, sql in enumerate(done, 1) if final in sql]
     assert len(steps) == 2 + check_constraints
@@ -423,7 +430,7 @@ def test_constraints_whose_names_cannot_be_kept(shop, allowed, check_constraints
 
 @pytest.fixture
 def other():
-    """Another connection, as raw as can be."""
+    """Return another connection of the driver, which Django does not know."""
     settings = connection.settings_dict
     with_database = MySQLdb.connect(
         host=settings["HOST"],
@@ -452,7 +459,8 @@ def test_writes_at_every_step(shop, allowed, monkeypatch, other):
                     "INSERT INTO shop (name) VALUES (%s)", [f"{stop}-{step[0]}"]
                 )
         except MySQLdb.ProgrammingError as error:
-            # Meanwhile the table is not there: the writer knows that it failed.
+            # The table is missing between two renames. The writer gets an error, so
+            # nothing is lost.
             assert error.args[0] == 1146
         else:
             committed.append(f"{stop}-{step[0]}")
@@ -503,16 +511,16 @@ def test_other_changes_while_rows_are_copied(
             alter(ADD_STORED)
         assert run("SELECT DISTINCT price FROM shop") == ((3,),)
     else:
-        # Another table is nobody's concern.
+        # A change of another table does not stop the rebuild.
         alter(ADD_STORED)
         assert run("SELECT COUNT(*) FROM item") == ((0,),)
 
 
 @pytest.mark.long
 def test_transaction_left_open(shop, allowed, other):
-    # It began before, and ends while the table waits to be renamed aside; or,
-    # before TiDB has metadata locks, is refused the commit with error 8028.
-    # https://docs.pingcap.com/tidb/stable/metadata-lock
+    # The transaction began before the rebuild, and ends while RENAME TABLE waits for
+    # it. Without metadata locks, RENAME TABLE does not wait, and the COMMIT fails with
+    # error 8028: https://docs.pingcap.com/tidb/stable/metadata-lock
     errors = []
 
     def commit():
@@ -583,7 +591,7 @@ def test_definition_that_cannot_be_read():
 
 
 def test_clauses_that_no_table_is_rebuilt_for(shop, allowed):
-    # The server's own answer is passed on.
+    # The server's own error is raised unchanged.
     with pytest.raises(OperationalError, match=r"8200|1105"):
         alter("ALTER TABLE `shop` SET TIFLASH REPLICA 1")
     assert state() == shop

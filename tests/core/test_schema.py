@@ -58,7 +58,7 @@ def test_add_unique_field_to_rows_that_are_equal(create_tables):
 
     create_tables(Tag)
     Tag.objects.bulk_create([Tag(), Tag()])
-    # Nothing is left behind, so it can be tried again.
+    # The failed operation leaves nothing behind, so it can be tried again.
     for _ in range(2):
         with pytest.raises(IntegrityError, match="1062"):
             add_field(
@@ -119,7 +119,7 @@ def test_foreign_keys_are_enforced(create_tables):
 
 
 def test_foreign_key_columns_are_indexed(create_tables):
-    # By the foreign key where there is one, else by Django.
+    # The index comes from the foreign key, or from Django where the server has none.
     class Tag(models.Model):
         class Meta:
             app_label = "core"
@@ -196,7 +196,10 @@ def test_rename_field(create_tables):
 
 @pytest.fixture
 def statements():
-    """A function that returns the DDL that a function of a schema editor sends."""
+    """
+    Return a function that calls another with a schema editor, and returns the DDL that
+    was sent.
+    """
 
     def capture(function):
         with (
@@ -291,7 +294,7 @@ def test_create_model_in_one_statement(bay_and_item, statements):
 
 @pytest.fixture
 def initial():
-    """A migration as makemigrations writes it: first all tables, then the rest."""
+    """Return operations in makemigrations' order: first all tables, then the rest."""
     share = models.CheckConstraint(**{check: ~models.Q(name="50%")}, name="slot_share")
     operations = [
         migrations.CreateModel("Bay", [("id", models.AutoField(primary_key=True))]),
@@ -378,8 +381,9 @@ def test_additions_to_a_table_in_one_statement(bay_and_item, statements):
     sent = statements(add)
     assert collected == [f"{sql};" for sql in sent]
     added = [len(re.findall(r"ADD (?:CONSTRAINT|INDEX)", sql)) for sql in sent]
-    # An index that the foreign key needs meanwhile, DROP INDEX, the two, DROP INDEX
-    # of the other foreign key's, and another operation's CREATE INDEX.
+    # The statements add an index that the foreign key needs for the time being, drop an
+    # index, add the two constraints, drop the index of the other foreign key, and
+    # create the index of the next operation.
     assert added == [1, 0, 2, 0, 0]
 
 
@@ -393,7 +397,7 @@ def test_additions_are_all_or_nothing(bay_and_item):
     for code in "ab":
         Item.objects.create(bay=bay, code=code, name=code)
     before = definition("core_item")
-    # Two rows are the same.
+    # Two rows have the same values, so one of the new indexes is refused.
     with pytest.raises(IntegrityError), connection.schema_editor() as editor:
         editor.alter_unique_together(
             Item, {("bay", "name")}, {("bay", "code"), ("name", "code"), ("bay",)}
@@ -408,7 +412,7 @@ def test_additions_are_all_or_nothing(bay_and_item):
 @pytest.mark.parametrize("atomic", [True, False])
 def test_tables_are_there_for_functions_of_a_migration(initial, atomic):
     def load(apps, editor):
-        # Another connection sees them too.
+        # Another connection sees the tables as well.
         other = connection.copy()
         try:
             with other.cursor() as cursor:
@@ -539,7 +543,7 @@ def test_an_error_in_a_migration_leaves_no_table(initial):
         initial(editor, unknown)
     names = connection.introspection.table_names()
     assert [name for name in names if name in ("core_bay", "core_item")] == []
-    # The connection goes on as if there had been nothing.
+    # The connection can still be used, also in a transaction.
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT 1")
 
@@ -598,7 +602,7 @@ def test_foreign_key_checks_after_an_error(bay_and_item):
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@foreign_key_checks")
         assert cursor.fetchone() == (1,)
-        # A session that had them off keeps them off.
+        # A session that had foreign_key_checks off before keeps this value.
         cursor.execute("SET foreign_key_checks = 0")
         Item._meta.get_field("name").max_length = 9
         with connection.schema_editor() as editor:
@@ -626,7 +630,8 @@ def test_sqlmigrate_of_a_forward_reference(bay_and_item):
 
 @pytest.mark.works("foreign-key")
 def test_reference_of_another_type():
-    # The server would find fault with the other table.
+    # The schema editor raises this error; the server's error would be about Bay's
+    # table.
     with isolate_apps("tests.core"):
 
         class Bay(models.Model):
@@ -650,7 +655,7 @@ def test_reference_of_another_type():
 
 @pytest.mark.works("foreign-key")
 def test_rename_after_an_inline_create(bay_and_item):
-    # In one migration, so that nothing may be deferred under an old name.
+    # Do both in one schema editor: no deferred SQL may contain the old name.
     Bay, Item = bay_and_item
     old = Item._meta.get_field("bay")
     new = models.ForeignKey(Bay, models.CASCADE, related_name="+", db_column="rack_id")
@@ -845,7 +850,7 @@ def test_unique_together_that_fails_leaves_the_table_as_it_was(create_tables):
     create_tables(Tag)
     Tag.objects.bulk_create([Tag(a=1, b=1, c=1), Tag(a=1, b=1, c=2)])
     before = sorted(definition("core_tag").split(",\n"))
-    # Two unique indexes can be made, and the third cannot.
+    # The server can create two of the unique indexes, but not the third.
     new = [("a", "b", "c"), ("b", "c"), ("a", "b")]
     for _ in range(2):
         with (

@@ -1,4 +1,4 @@
-"""When the statements of a schema editor are sent."""
+"""Test when the statements of a schema editor are sent."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def statements(function):
     return [s for s in sent if s.startswith(("CREATE", "ALTER", "DROP"))]
 
 
-# -- For those who call the schema editor: at once
+# -- A direct call of the schema editor: the statement is sent at once
 
 
 def test_a_cursor_that_is_open_sees_the_table(bowl):
@@ -126,7 +126,7 @@ def test_errors_come_from_the_call(bowl):
         editor.create_model(bowl)
         with pytest.raises(OperationalError, match="already exists") as caught:
             editor.create_model(bowl)
-        # Nothing is added where the statement belongs to no operation.
+        # The statement belongs to no operation, so nothing is appended to the error.
         assert "[" not in str(caught.value)
         bowl._meta.db_table = "core_cup"
         editor.create_model(bowl)
@@ -151,11 +151,13 @@ def test_no_tables_in_a_transaction(bowl):
     assert not exists("core_bowl")
 
 
-# -- For operations of a migration
+# -- Operations of a migration: statements are gathered
 
 
 class Looks:
-    """An operation that is not Django's own, and looks for the table afterwards."""
+    """
+    An operation that Django does not define, and that looks for the table afterwards.
+    """
 
     def database_forwards(self, *args):
         super().database_forwards(*args)
@@ -224,7 +226,8 @@ def test_going_backwards_sends_at_once(no_tables):
 
 
 def test_fields_whose_default_looks_at_a_new_table(no_tables):
-    # As get_or_create() does, in a transaction; also with another connection.
+    # get_or_create() in a default writes in a transaction like this. The default also
+    # asks on another connection.
     def default():
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("INSERT INTO core_bowl (size) VALUES (9)")
@@ -241,7 +244,9 @@ def test_fields_whose_default_looks_at_a_new_table(no_tables):
 
 
 class Asking(models.IntegerField):
-    """A field that asks a table for its type, with a function of the test's."""
+    """
+    A field that calls a function of the test, which queries a table, for its type.
+    """
 
     def db_type(self, connection):
         self.ask()
@@ -254,7 +259,7 @@ class Asking(models.IntegerField):
 
 @pytest.mark.parametrize("atomic", [True, False])
 def test_fields_whose_type_looks_at_a_new_table(no_tables, monkeypatch, atomic):
-    # With a cursor that is older than the schema editor.
+    # Query with a cursor that was opened before the schema editor.
     with connection.cursor() as cursor:
 
         def ask(field):
@@ -345,7 +350,7 @@ def test_an_error_names_operations_and_migration(no_tables):
         apply(create("Spoon"), create("Bowl"), index("one"), index("one"))
     number, message = caught.value.args
     assert number == 1061
-    # The server's own words come first, and differ between versions.
+    # The server's own message comes first; its wording differs between versions.
     assert re.search(
         r"^(?i:duplicate key name) '?one'? "
         r"\[CREATE TABLE `core_bowl`: Create model Bowl \(core\.0001_initial\); "
@@ -418,7 +423,7 @@ def test_nothing_is_left_in_the_connection(bowl):
 
 @pytest.fixture
 def sync(monkeypatch):
-    """A function that creates tables of models as the command does."""
+    """Return a function that creates tables of models like migrate --run-syncdb."""
 
     def sync(*classes):
         monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""Definitions of tables and changes of them, compared with a server's."""
+"""Compare parsed definitions of tables, and changes of them, with a server's."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ def shown(name="t"):
 
 @pytest.fixture
 def tables(check_constraints):
-    """A table to refer to; the table `t` is dropped after the test."""
+    """
+    Create a table for foreign keys to refer to; drop the table `t` after the test.
+    """
     run("CREATE TABLE parent (id INT PRIMARY KEY, code INT UNIQUE)")
     yield
     run("DROP TABLE IF EXISTS t", "DROP TABLE parent")
@@ -93,7 +95,7 @@ TABLES = {
     "binary": "CREATE TABLE t (a VARBINARY(9) DEFAULT 'x', b BLOB) CHARSET binary",
     "empty": "CREATE TABLE t (a INT)",
 }
-# From TiDB 6 and 7 on.
+# These tables need TiDB 6 or TiDB 7.
 NEWER_TABLES = {
     "expressions": "CREATE TABLE t (a INT, b VARCHAR(9) DEFAULT ')', KEY k ((a + 1), "
     "b), UNIQUE u ((LOWER(b))))",
@@ -109,7 +111,7 @@ def test_definition_is_read_to_the_letter(tables, name):
     try:
         run({**TABLES, **NEWER_TABLES}[name])
     except DatabaseError as error:
-        # Syntax or a function that this server has not.
+        # This server does not know the syntax or the function.
         assert name in NEWER_TABLES
         assert error.args[0] in (1064, 3770, 8200)
         return
@@ -210,7 +212,9 @@ def create_with_members(members, comment=""):
 
 
 def members_of(count):
-    """Return the members of the column, which the server tells by their numbers."""
+    """
+    Insert each member by its number; return the names that the server tells for them.
+    """
     rows = (f"({number}, 1)" for number in range(1, count + 1))
     run(f"INSERT INTO t (`e``( enum`, s) VALUES {', '.join(rows)}")
     return [found for (found,) in run("SELECT `e``( enum` FROM t ORDER BY `e``( enum`")]
@@ -233,7 +237,7 @@ def test_members_with_backslashes(tables, is_ansi):
     assert run("SELECT DISTINCT s FROM t") == (("p\\",),)
 
 
-# Which SHOW CREATE TABLE writes alike.
+# SHOW CREATE TABLE writes both members of each pair in the same way.
 @pytest.mark.parametrize("member", ["a\\nb", "a\nb", "\\0", "\0", "\\r", "\r"])
 def test_ambiguous_members(tables, member):
     create_with_members(["a", member])
@@ -311,7 +315,7 @@ changes = st.one_of(
 
 
 def comparable(sql):
-    """A definition, regardless of the order of its keys and options."""
+    """Return a definition in a form that ignores the order of its keys and options."""
     definition = TableDefinition.parse(sql)
     keys = {(key.kind, key.name): key for key in definition.keys}
     return definition.columns, keys, sorted(definition.options.split())
@@ -342,7 +346,7 @@ def test_changes_apply_as_the_server_applies_them(tables, check_constraints, wan
         try:
             definition = change.apply(definition)
         except ValueError:
-            # CREATE TABLE has no way to say that a column has no default.
+            # CREATE TABLE cannot express the state of a column after DROP DEFAULT.
             if not isinstance(change, DropDefault):
                 raise
             return
@@ -351,12 +355,12 @@ def test_changes_apply_as_the_server_applies_them(tables, check_constraints, wan
     assert comparable(shown()) == comparable(altered)
 
 
-# -- What Django's schema editor sends
+# -- Statements of Django's schema editor
 
 
 @pytest.fixture
 def sent():
-    """The statements that change tables, as they are sent."""
+    """Return a list, to which each statement that changes a table is added."""
     statements = []
 
     def note(execute, sql, params, many, context):
@@ -371,8 +375,8 @@ def sent():
         yield statements
 
 
-# Servers with the known issue "modify-lossy" refuse the change, and the table is
-# rebuilt.
+# A server with the known issue "modify-lossy" refuses the change, so the backend
+# rebuilds the table.
 @pytest.mark.works("modify-lossy")
 @pytest.mark.parametrize("has_foreign_keys", [False, True])
 def test_statements_of_django_apply_as_the_server_applies_them(

@@ -1,4 +1,4 @@
-"""select_for_update(skip_locked=True), with and without the option for it."""
+"""Test select_for_update(skip_locked=True) with and without the option for it."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_option(query, waits, django_assert_num_queries):
 @DB
 def test_what_stays(waits):
     assert not connection.features.has_select_for_update_skip_locked
-    # The query is for any database, so it is left as it is.
+    # The query does not belong to a database yet, so compiling must not change it.
     query = locked().filter(name="a").query
     with transaction.atomic():
         sql, _ = query.get_compiler(using="default").as_sql()
@@ -100,7 +100,9 @@ def test_other_values(monkeypatch, value):
 
 @pytest.fixture
 def elsewhere():
-    """A function that runs another in a thread, and so on another connection."""
+    """
+    Return a function that calls another function in a thread with its own connection.
+    """
 
     def call(function, *args):
         try:
@@ -113,7 +115,7 @@ def elsewhere():
 
 
 def take(isolation_level, holds=None, go_on=None):
-    """Mark an author that nobody has taken, as the workers of queues do."""
+    """Mark an author that no other transaction has locked, like a worker of a queue."""
     with connection.cursor() as cursor:
         cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {isolation_level}")
     with transaction.atomic():
@@ -135,7 +137,7 @@ def test_each_row_is_taken_once(waits, elsewhere, isolation_level):
     first = elsewhere(take, isolation_level, holds, go_on)
     holds.wait()
     others = [elsewhere(take, isolation_level) for _ in range(2)]
-    # They wait, for their filter finds the row that is locked.
+    # The other workers wait, because their filter finds the locked row.
     assert not any(other.done() for other in others)
     go_on.set()
     assert first.result() == "a"
@@ -157,6 +159,6 @@ def test_the_wait_ends(waits, elsewhere):
         assert error.value.args[0] == 1205
     finally:
         go_on.set()
-        # The next one has the default again.
+        # A new connection has the default lock wait timeout again.
         connection.close()
     assert first.result() == "a"

@@ -1,6 +1,8 @@
 """
-Texts in what the schema editor sends: whatever a comment, a default, an
-expression or a name is made of, the server holds what the model says.
+Test texts in the statements of the schema editor.
+
+The server has to store a comment, a default, an expression or a name exactly as the
+model has it, whichever characters the text contains.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ TEXTS = params(
 )
 
 
-# How `operate` does it.
+# The two ways in which `operate` executes the statements.
 SENT, PRINTED = "sent", "printed"
 
 each_text = pytest.mark.parametrize("text", TEXTS)
@@ -90,8 +92,9 @@ def drops():
 @pytest.fixture
 def operate(request):
     """
-    A function that calls methods of a schema editor, which sends the statements,
-    or prints them for sqlmigrate, and then they are run as they were printed.
+    Return a function that calls methods of a schema editor. The schema editor either
+    sends the statements, or prints them like sqlmigrate; printed statements are then
+    executed.
     """
 
     def operate(*calls):
@@ -101,7 +104,7 @@ def operate(request):
                 getattr(editor, name)(*args)
         for sql in editor.collected_sql if printed else ():
             if sql.startswith("--"):
-                # A comment ends with its line.
+                # A comment in the output of sqlmigrate is one line.
                 assert len(sql.splitlines()) == 1
             else:
                 run(sql)
@@ -114,22 +117,24 @@ def quote(name):
 
 
 def written(name):
-    """Return a name as Django takes it."""
+    """Return a name as Django's options take it."""
     return name.replace("`", "``")
 
 
 def in_name(text):
-    """Return a text as a part of names, in which the server takes no NUL."""
+    """
+    Return a text as a part of names, without NUL, which the server refuses in names.
+    """
     return written(text.replace("\0", "").strip())
 
 
 def plain(name):
-    """Return a name as the server tells it."""
+    """Return a name as the server's tables of metadata show it."""
     return name.replace("``", "`")
 
 
 def literal(text):
-    """Return a text as SQL has it, independently of the driver."""
+    """Return a text as an SQL literal, escaped without the driver."""
     escapes = {"\\": "\\\\", "'": "''", "\n": "\\n", "\r": "\\r", "\0": "\\0"}
     return "'{}'".format("".join(escapes.get(char, char) for char in text))
 
@@ -156,13 +161,13 @@ def insert(table, number, **values):
 
 
 def column(table, name):
-    """Return what the rows have in a column."""
+    """Return the values of a column in all rows."""
     rows = run(f"SELECT {quote(name)} FROM {quote(table)} ORDER BY id")
     return [value for (value,) in rows]
 
 
 def comments(table):
-    """Return the comment of a table, and those of its columns."""
+    """Return the comment of a table and the comments of its columns."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT table_comment FROM information_schema.tables "
@@ -198,13 +203,13 @@ def checks(table):
 
 def kinds(text):
     """
-    Yield what a text can be in a column: a name of it, a function that makes the
-    field, what it has in a row that is there when the field is added, and what
-    in a row that the server fills in later.
+    Yield the uses of a text in a column. Each has a name, a function that makes the
+    field, the field's value in a row that exists when the field is added, and its value
+    in a row that is inserted later.
     """
     yield "no", lambda **o: models.CharField(null=True, **o), None, None
     yield "once", lambda **o: models.CharField(null=True, default=text, **o), text, None
-    # Columns of these types are added without a default, and filled by an UPDATE.
+    # These columns are added without a default, and then filled by an UPDATE.
     yield "long", lambda **o: models.TextField(null=True, default=text), text, None
     data = text.encode()
     yield "data", lambda **o: models.BinaryField(null=True, default=data), data, None
@@ -228,7 +233,7 @@ def kinds(text):
         f"b{text}",
         f"b{text}",
     )
-    # An operator whose percent sign Django doubles, and no parameter.
+    # Django doubles the percent sign of this operator, but there is no parameter.
     yield (
         "modulo",
         lambda **o: models.GeneratedField(
@@ -262,14 +267,16 @@ def altered(field, **changes):
 
 
 def expect(table, text, fields, *, later):
-    """Look at the last row, which came before the fields, or later."""
+    """
+    Check the last row, which was inserted before the fields were added, or `later`.
+    """
     for name, _, before, after in kinds(text):
         if name in fields:
             value = column(table, fields[name].column)[-1]
             assert value == (after if later else before), name
 
 
-# -- What the server holds
+# -- The texts that the server holds
 
 
 @each_text_and_way
@@ -278,7 +285,7 @@ def test_create(text, operate, check_constraints):
     table = f"text {name}"
     fields = fields_of(text, in_columns=name, comment=text)
     code = models.CharField(max_length=60, db_column=f"code {name}")
-    # Django has %(class)s in the names of what stands in class Meta.
+    # Django replaces %(class)s in the names of class Meta, so double the percent signs.
     in_meta = name.replace("%", "%%")
     model = model_of(
         table,
@@ -307,8 +314,8 @@ def test_create(text, operate, check_constraints):
             insert(table, 4, **{code.column: literal(text)})
 
 
-# The more there is in a statement, the more can go wrong: a text alone, in a
-# column with the text in its name, or in its comment.
+# A long statement can break in more places. Therefore the text also stands alone,
+# together with the text in the column's name, and with the text in its comment.
 @pytest.mark.parametrize(
     ("text", "named", "commented", "operate"),
     [
@@ -343,7 +350,7 @@ def test_add_alter_and_remove(text, named, commented, operate):
     for field in fields.values():
         assert of_columns[plain(field.column)] == comment
 
-    # Another type: MODIFY repeats everything.
+    # Change the type: MODIFY repeats the whole definition of the column.
     for kind in fields.keys() & {"no", "constant", "expression"}:
         new = altered(fields[kind], max_length=61)
         operate(("alter_field", model, fields[kind], new))
@@ -351,10 +358,10 @@ def test_add_alter_and_remove(text, named, commented, operate):
     insert(table, 6)
     expect(table, text, fields, later=True)
 
-    # NOT NULL, with a value for the rows that have none.
+    # Add NOT NULL, with a value for the rows in which the column is NULL.
     changes = [{"default": text}, {"db_default": text}][: 1 + HAS_DB_DEFAULT]
     if "`" in name:
-        # The server looks for these rows: the known issue "modify-backtick".
+        # MODIFY queries these rows, and fails with the known issue "modify-backtick".
         changes = []
     for change in changes:
         new = altered(fields["no"], null=False, **change)
@@ -363,7 +370,7 @@ def test_add_alter_and_remove(text, named, commented, operate):
         assert column(table, new.column) == [text] * 3
         operate(("alter_field", model, new, fields["no"]))
 
-    # Another comment and another name; then without the column.
+    # Change the comment and the name of the column, and then drop the column.
     for kind in fields.keys() & {"no", "constant", "generated"}:
         old = fields[kind]
         new = altered(old, db_comment=f"{text}2", db_column=f"other {old.column}")
@@ -406,7 +413,7 @@ def test_tables(text, operate):
 @each_text_and_way
 def test_indexes_and_constraints(text, together, operate, check_constraints):
     name = in_name(text)
-    # Without a backtick, for the known issue "check-backtick".
+    # Leave out the backtick, because of the known issue "check-backtick".
     table = f"text {name}".replace("`", "")
     code = models.CharField(max_length=60, db_column=f"code {name}")
     model = model_of(table, base_fields(code=code))
@@ -421,7 +428,7 @@ def test_indexes_and_constraints(text, together, operate, check_constraints):
         ("alter_unique_together", model, [], [("code", "base")]),
         ("alter_index_together", model, [], [("base", "code")]),
     ]
-    # Together they become part of CREATE TABLE.
+    # If the calls come together, the keys become part of CREATE TABLE.
     for some in [calls] if together else [[call] for call in calls]:
         operate(*some)
     found = keys(table)
@@ -449,7 +456,7 @@ def test_indexes_and_constraints(text, together, operate, check_constraints):
 
 @each_text_and_way
 def test_fields_with_keys(text, operate, check_constraints):
-    # Names and conditions that Django makes of those of table and column.
+    # Django derives these names and conditions from the names of the table and column.
     name = in_name(text)
     table = f"text {name}".replace("`", "")
     model = model_of(table, base_fields())
@@ -505,7 +512,7 @@ def test_expressions_of_indexes(text, operate):
 
 @each_text
 def test_rebuild(text, monkeypatch, check_constraints):
-    # By the rows' key, which has the text in its name, and by TiDB's row ids.
+    # The rows are copied by a key whose name contains the text, or by TiDB's row ids.
     monkeypatch.setattr(rebuild, "BATCH", 2)
     monkeypatch.setitem(connection.settings_dict["OPTIONS"], "rebuild_tables", True)
     name = in_name(text)
@@ -621,7 +628,7 @@ class Count(models.IntegerChoices):
     ],
 )
 def test_default_that_is_no_plain_text(kind, value, expected, operate):
-    # It is written into the statement, in either way of adding it.
+    # Both ways of adding the column write the default into the statement.
     model = model_of("text", base_fields())
     operate(("create_model", model))
     insert("text", 1)
@@ -652,8 +659,8 @@ def test_bytes(value, operate, check_constraints):
 
 
 def test_sql_from_elsewhere_is_a_format():
-    # RunPython and others call execute() too: without parameters, or with None,
-    # as Django has it.
+    # RunPython and others call execute() without parameters or with params=None. Django
+    # treats these two differently.
     run("CREATE TABLE text (a VARCHAR(9))")
     with connection.schema_editor() as editor:
         editor.execute("INSERT INTO text VALUES ('1%%')")

@@ -1,4 +1,4 @@
-"""Transactions that are repeated if the server has rolled them back."""
+"""Test transactions that are repeated after the server has rolled them back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .models import Author, Shelf
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch):
-    """The pauses between attempts, of which none is made."""
+    """Record the pauses between attempts instead of waiting."""
     made = []
     monkeypatch.setattr(django_tidb.transaction.time, "sleep", made.append)
     return made
@@ -165,7 +165,7 @@ def shelf(transactional_db):
 
 @pytest.fixture
 def reconnected(transactional_db, monkeypatch):
-    """A function that gives the connection another init_command."""
+    """Return a function that reconnects with the given init_command."""
 
     def reconnect(init_command):
         options = connection.settings_dict["OPTIONS"]
@@ -178,13 +178,13 @@ def reconnected(transactional_db, monkeypatch):
 
 @pytest.fixture
 def optimistic(reconnected):
-    """Transactions meet conflicts at their COMMIT only."""
+    """Use optimistic transactions, which meet conflicts only at COMMIT."""
     reconnected("SET tidb_txn_mode = 'optimistic'")
 
 
 @pytest.fixture
 def rival(transactional_db):
-    """A cursor of another connection to the same database."""
+    """Return a cursor of another connection to the same database."""
     other = connection.copy()
     with closing(other), other.cursor() as cursor:
         yield cursor
@@ -204,8 +204,8 @@ def raise_by(cursor, shelf, amount):
 
 class Increment:
     """
-    Reads, changes and saves the height of a shelf. At the first `conflicts`
-    calls, a rival changes it in between.
+    Read, change and save the height of a shelf. During each of the first `conflicts`
+    calls, the rival changes the height in between.
     """
 
     def __init__(self, shelf, rival, conflicts=1):
@@ -302,7 +302,10 @@ def test_the_last_error_of_a_block_is_noted(shelf, optimistic, rival):
 
 
 def test_backoff(monkeypatch, shelf, optimistic, rival, pauses):
-    """The longest pauses are doubled up to a maximum, and all of each is random."""
+    """
+    The upper limit of a pause doubles up to a maximum; the pause is random below the
+    limit.
+    """
     asked = []
 
     def uniform(least, most):
@@ -322,7 +325,7 @@ def test_no_attempt_begins_after_the_deadline(monkeypatch, shelf, optimistic, ri
     )
     increment = Increment(shelf, rival, conflicts=9)
     with pytest.raises(OperationalError) as caught:
-        # The first pauses add up to less, on a machine of any speed.
+        # A shorter first pause could end before the deadline on a slow machine.
         retry(times=9, deadline=10_000, backoff=10_001, max_backoff=20_000)(increment)()
     assert increment.calls == 1
     assert "tried 1 time on" in notes(caught.value)[0]
@@ -331,7 +334,7 @@ def test_no_attempt_begins_after_the_deadline(monkeypatch, shelf, optimistic, ri
 
 @pytest.mark.parametrize("way", ["return", "break"])
 def test_a_block_that_leaves_the_loop(shelf, optimistic, rival, way):
-    """Its COMMIT fails, but Python does not go back into the loop."""
+    """The COMMIT after the block fails, but Python does not go back into the loop."""
     increment = Increment(shelf, rival)
 
     def returns():
@@ -351,7 +354,7 @@ def test_a_block_that_leaves_the_loop(shelf, optimistic, rival, way):
     assert caught.value.args[0] == 9007
     assert "has left the loop of attempts()" in notes(caught.value)[0]
     assert (increment.calls, increment.height, increment.hooks) == (1, 11, 0)
-    # It does no harm as long as nothing fails.
+    # Leaving the loop does no harm as long as COMMIT succeeds.
     {"return": returns, "break": breaks}[way]()
     assert (increment.calls, increment.height, increment.hooks) == (2, 12, 1)
 
@@ -475,7 +478,7 @@ def test_set_rollback_is_no_error(shelf):
 
 
 def test_an_error_of_a_hook_goes_out_as_it_is(shelf, optimistic, rival):
-    """Repeated blindly, the function would add 1 twice."""
+    """If the function were repeated after its COMMIT, it would add 1 twice."""
     increment = Increment(shelf, rival, conflicts=0)
     inner = Increment(Shelf.objects.create(height=1), rival, conflicts=99)
 
@@ -545,13 +548,13 @@ def test_another_database():
         retry(using="sqlite")(list)()
 
 
-# Django's TestCase has no transaction on servers without savepoints.
+# Django's TestCase uses no transaction on servers without savepoints.
 in_test_case = pytest.mark.works("savepoint")
 
 
 @in_test_case
 class InTestCase(TestCase):
-    """The transaction of the test cannot be begun again."""
+    """The test's own transaction cannot be repeated, so nothing inside it is."""
 
     def test_runs_once(self):
         calls = []
@@ -572,7 +575,9 @@ class InTestCase(TestCase):
 
 @pytest.fixture
 def locked_shelf(db, django_db_blocker):
-    """A shelf that another connection has locked, while the test is a TestCase."""
+    """
+    Lock a shelf on another connection, and begin a TestCase on Django's connection.
+    """
     connection.cursor().execute("SET innodb_lock_wait_timeout = 1")
     other = connection.copy()
     with closing(other), other.cursor() as cursor:
@@ -588,7 +593,9 @@ def locked_shelf(db, django_db_blocker):
 
 @in_test_case
 def test_an_error_in_a_test_case(locked_shelf):
-    """It would be repeated elsewhere, and the note says why it is not."""
+    """
+    This error is not repeated inside a TestCase, and a note of the error says why.
+    """
     calls = []
 
     @retry
@@ -638,7 +645,9 @@ def name(function):
 
 
 def test_a_lock_wait_timeout_is_repeated(shelf, reconnected, rival):
-    """The transaction is rolled back first, because the server has kept it."""
+    """
+    The server has kept the transaction, so it is rolled back before the next attempt.
+    """
     reconnected("SET innodb_lock_wait_timeout = 1")
     rival.execute("BEGIN")
     raise_by(rival, shelf, 10)
@@ -736,7 +745,9 @@ def test_an_error_that_the_function_handles(shelf, killed, handle, repeated):
 
 
 def test_an_error_of_another_connection(shelf, rival, optimistic):
-    """The rival's transaction has met a conflict, and not the one of the attempt."""
+    """
+    The conflict belongs to the rival's transaction, so the attempt is not repeated.
+    """
     calls = []
 
     @retry
@@ -762,7 +773,10 @@ def test_an_error_of_another_connection(shelf, rival, optimistic):
 
 
 def test_an_error_from_before_the_call(shelf, killed):
-    """It is the context of an error of the function, and has nothing to do with it."""
+    """
+    An earlier error is only the context of the function's error, so nothing is
+    repeated.
+    """
     calls = []
 
     @retry
@@ -786,7 +800,7 @@ def test_an_error_from_before_the_call(shelf, killed):
 
 @pytest.fixture
 def killed(transactional_db):
-    """A function that closes Django's connection, without telling Django."""
+    """Return a function that closes Django's connection without telling Django."""
     settings = connection.settings_dict
     with (
         Proxy(settings["HOST"], int(settings["PORT"])) as proxy,
@@ -834,7 +848,7 @@ def test_a_connection_that_is_lost_in_the_transaction(shelf, killed):
 
 @pytest.mark.works("get-lock")
 def test_a_personal_connection_that_is_lost_before(shelf, killed):
-    """The lock that its session held is gone, and the program has to know."""
+    """The lock of the lost session is gone, so the program gets the error."""
     calls = []
     with connection.cursor() as cursor:
         cursor.execute("SELECT GET_LOCK('mine', 1)")
@@ -845,7 +859,7 @@ def test_a_personal_connection_that_is_lost_before(shelf, killed):
     assert caught.value.args[0] in (2006, 2013)
     assert "tried 1 time on" in notes(caught.value)[0]
     assert "locks of GET_LOCK()" in notes(caught.value)[0]
-    # It knows.
+    # The error has been raised once, so the next call takes a new connection.
     retry(lambda: calls.append(2))()
     assert calls == [2]
 
@@ -898,7 +912,7 @@ def test_a_personal_connection_that_is_not_lost(shelf, optimistic, rival):
 def unused_port():
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        # Nobody listens there, and nobody else can.
+        # Nothing listens on this port, and no other process can bind it.
         yield bound.getsockname()[1]
 
 
@@ -949,7 +963,9 @@ def test_a_server_that_refuses_the_user(shelf, monkeypatch, pauses):
 
 
 def test_ddl_is_not_repeated(shelf, killed):
-    """It has committed the first half, which would be done twice."""
+    """
+    DDL has committed the first half of the function, so a repetition would do it twice.
+    """
     calls = []
 
     @retry

@@ -52,11 +52,12 @@ def test_collation():
 
 def test_collation_of_the_hint_exists(tidb):
     (info,) = messages("tidb.I001")
-    # The database first: most fields are of apps of others.
+    # The hint first advises on the database, because most fields belong to other apps.
     assert info.hint.index("create the database") < info.hint.index("db_collation")
     collation = re.search(r"'(utf8mb4_\w+)'", info.hint)[1]
     tidb.execute("SELECT 'a' COLLATE " + collation + " = 'A'")
-    # New clusters tell collations apart from 6.0 on:
+    # From TiDB 6.0 on, new clusters distinguish collations:
+    # https://docs.pingcap.com/tidb/stable/character-set-and-collation
     # https://docs.pingcap.com/tidb/stable/character-set-and-collation
     assert tidb.fetchone() == (connections["default"].tidb_version >= (6, 0),)
 
@@ -93,7 +94,7 @@ def test_collation_that_ignores_case(monkeypatch):
 
 
 def test_old_distribution(monkeypatch, settings):
-    # The packaging tests install the real one.
+    # Pretend that the old distribution is installed; the packaging tests install it.
     monkeypatch.setattr("importlib.metadata.version", lambda name: "6.0.1")
     (warning,) = [i for i in checks.run_checks() if i.id == "tidb.W001"]
     assert "django-tidb 6.0.1 is still installed" in warning.msg
@@ -107,7 +108,7 @@ def test_old_distribution(monkeypatch, settings):
 
 @pytest.fixture
 def install(monkeypatch):
-    """A function that has an app installed, as far as the checks can tell."""
+    """Return a function that makes the checks believe that an app is installed."""
 
     def install(name):
         is_installed = apps.is_installed
@@ -132,7 +133,7 @@ def full_text_warnings():
 def test_search_backends(install, settings, app, setting):
     assert full_text_warnings() == []
     install(app)
-    # By default it is the database.
+    # The database is the default search backend.
     (warning,) = full_text_warnings()
     assert f"{setting}['default'] has the BACKEND '{app}.backends.database'" in (
         warning.msg
@@ -170,7 +171,7 @@ def test_search_backends_without_the_app(install, monkeypatch, settings):
     ]
     install("wagtail.search")
     assert len(messages("tidb.W004")) == 1
-    # There is no such database whose driver could be asked for.
+    # The alias "other" has no settings, so check_driver() would fail for it.
     monkeypatch.setattr("django_tidb.validation.check_driver", lambda **kwargs: [])
     monkeypatch.setattr(connection, "alias", "other")
     assert messages("tidb.W004") == []
@@ -178,7 +179,7 @@ def test_search_backends_without_the_app(install, monkeypatch, settings):
 
 def test_search_backends_elsewhere(install, monkeypatch):
     install("wagtail.search")
-    # On MySQL the backend works.
+    # On MySQL, the search backend works.
     monkeypatch.setattr(type(connections["default"]), "tidb", False)
     assert full_text_warnings() == []
 

@@ -13,7 +13,7 @@ connection = connections["default"]
 
 @pytest.fixture
 def other():
-    """A connection whose variables have not been read."""
+    """Return a connection whose server variables have not been read yet."""
     other = connection.copy()
     yield other
     other.close()
