@@ -58,7 +58,7 @@ def authors(transactional_db):
 
 @pytest.fixture
 def names(transactional_db):
-    """A function that reads the names on another connection."""
+    """Return a function that reads the authors' names on another connection."""
     with raw_connection(connection) as raw, raw.cursor() as cursor:
 
         def read():

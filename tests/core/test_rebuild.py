@@ -446,8 +446,9 @@ def other():
 
 @pytest.mark.long
 def test_writes_at_every_step(shop, allowed, monkeypatch, other):
-    # At each statement another connection writes. What it was told is
-    # committed is there in the end, whether the rebuild was refused or not.
+    # Another connection writes at each statement of the rebuild. Every row of a
+    # successful INSERT has to be there in the end, whether the rebuild succeeded or
+    # not.
     real = rebuild._Tables.run
     step, committed, refused = [0], [], 0
 

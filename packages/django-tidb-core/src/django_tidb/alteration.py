@@ -47,11 +47,11 @@ class Alteration:
     @classmethod
     def parse(cls, sql: str) -> Alteration:
         """
-        Return what an ALTER TABLE, CREATE INDEX or DROP INDEX statement, as
-        Django's schema editor writes it, changes.
+        Return the changes in an ALTER TABLE, CREATE INDEX or DROP INDEX statement of
+        Django's schema editor.
 
-        Raises ValueError for other statements and clauses: RENAME TABLE is not
-        about the definition of one table alone.
+        Raises ValueError for all other statements and clauses. RENAME TABLE is such a
+        statement, because it changes more than the definition of one table.
         """
         reader = Reader(sql)
         if reader.take("ALTER", "TABLE"):
@@ -71,7 +71,7 @@ class Alteration:
 
     @property
     def sql(self) -> str:
-        """ALTER TABLE with all changes."""
+        """The ALTER TABLE statement with all changes."""
         clauses = ", ".join(change.clause for change in self.changes)
         return f"ALTER TABLE {self.table.sql} {clauses}"
 

@@ -130,7 +130,7 @@ class DatabaseWrapper(IdleMixin, OutcomeMixin, MySQLDatabaseWrapper):
 
     @property
     def tidb_options(self) -> dict[str, Any]:
-        """The options of this backend and its plugins that are set in OPTIONS."""
+        """The options in OPTIONS that belong to this backend or to its plugins."""
         names = {*_OPTIONS}.union(*(p.database_options for p in plugins.get_plugins()))
         options = self.settings_dict["OPTIONS"]
         return {name: options[name] for name in names & options.keys()}
@@ -152,7 +152,8 @@ class DatabaseWrapper(IdleMixin, OutcomeMixin, MySQLDatabaseWrapper):
             del params[name]
         self._check_options()
         if self._hosts:
-            # get_new_connection() adds those of the server that it connects to.
+            # get_new_connection() adds the host and port of the server that it connects
+            # to.
             del params["host"]
             params.setdefault("connect_timeout", hosts.CONNECT_TIMEOUT)
         # Django applies AUTOCOMMIT after connecting. Without this option the drivers
@@ -209,12 +210,11 @@ class DatabaseWrapper(IdleMixin, OutcomeMixin, MySQLDatabaseWrapper):
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """
-        Return a new connection of the driver, which uses TLS as ``ssl_mode``
-        requires. If ``HOST`` contains several servers, it is one to a server that
-        answers.
+        Return a new connection of the driver, which uses TLS as ``ssl_mode`` requires.
+        If ``HOST`` names several servers, the connection is to a server that answers.
 
-        If TLS fails, the message of the ``OperationalError`` names the
-        ``ssl_mode``. If no server answers, it names each with its error.
+        If TLS fails, the message of the ``OperationalError`` names the ``ssl_mode``. If
+        no server answers, the message names each server with its error.
         """
         if not (servers := self._hosts):
             return self._connect_with_tls(conn_params)
@@ -277,7 +277,8 @@ class DatabaseWrapper(IdleMixin, OutcomeMixin, MySQLDatabaseWrapper):
         return CursorWrapper(self.connection.cursor(), self)
 
     def _connect(self, conn_params: dict[str, Any]) -> Any:
-        # Unless somebody has put a function of his own there, to trace connections.
+        # Tracing libraries replace Database.connect; their function must then be
+        # called.
         if _DRIVER.is_pymysql and Database.connect is Database.connections.Connection:
             return tls.connect_with_pymysql(conn_params)
         return super().get_new_connection(conn_params)
@@ -374,8 +375,8 @@ class DatabaseWrapper(IdleMixin, OutcomeMixin, MySQLDatabaseWrapper):
         try:
             yield
         finally:
-            # If Django has reconnected, the new session has the default values, and a
-            # lost one none.
+            # If the connection was lost, there is no session to restore. If Django has
+            # reconnected, the new session has the default values already.
             if (
                 self.connection is connection
                 and not session.transaction.is_connection_lost

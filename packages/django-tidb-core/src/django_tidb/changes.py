@@ -1,10 +1,10 @@
 """
-Changes of a table's definition, each a clause of ALTER TABLE.
+Changes of a table's definition, each of which is one clause of ALTER TABLE.
 
-A change writes its clause, applies itself to a definition, and tells whether
-that has been done. A statement with several is an
-:class:`django_tidb.alteration.Alteration`. Nothing here knows a connection or a
-schema editor.
+A change writes its clause, applies itself to a definition, and tells whether a
+definition shows that the change has been made. A
+:class:`django_tidb.alteration.Alteration` is a statement with one or several changes.
+This module uses neither a connection nor a schema editor.
 
 https://docs.pingcap.com/tidb/stable/sql-statement-alter-table
 """
@@ -55,9 +55,8 @@ class Change(ABC):
         """
         Return the definition that the table has after this change.
 
-        Raises ValueError if the server refuses the change, as it does if
-        something else needs the column, or if CREATE TABLE cannot express what
-        comes of it.
+        Raises ValueError if the server refuses the change, for example because a key
+        needs the column, or if CREATE TABLE cannot express the result.
         """
 
     @abstractmethod

@@ -25,7 +25,7 @@ _DATABASE_BACKEND = re.compile(
     r"(wagtail\.search|modelsearch)\.backends\.database(\.SearchBackend|\.mysql\b.*)?"
 )
 
-# How many times the processor time of mysqlclient PyMySQL takes, as measured:
+# The processor time of PyMySQL divided by that of mysqlclient, as measured:
 # benchmarks/results/drivers.json.
 TUPLES_TIMES, OBJECTS_TIMES, GET_TIMES = 2.4, 1.4, 1.2
 

@@ -32,7 +32,8 @@ class DatabaseClient(MySQLDatabaseClient):
         TLS options in ``OPTIONS``.
         """
         options = settings_dict["OPTIONS"]
-        # The client connects to one server only, the first one.
+        # The client can connect to only one server, so it gets the first server in
+        # HOST.
         for host in parse_hosts(settings_dict["HOST"], "DATABASES['...']['HOST']")[:1]:
             settings_dict = {
                 **settings_dict,

@@ -35,8 +35,8 @@ __all__ = ["add_meta_options", "has_tidb", "install"]
 
 def has_tidb(connection: BaseDatabaseWrapper) -> bool:
     """Return whether `connection` is one of this backend."""
-    # As django_tidb.is_tidb(), whose module an installed django-tidb, which tidb.W001
-    # reports, may have replaced.
+    # This repeats django_tidb.is_tidb(): an installed django-tidb may have replaced the
+    # module of that function, which the check tidb.W001 reports.
     return getattr(connection, "tidb", False)
 
 
@@ -90,7 +90,7 @@ def _replace(
     owner: type, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
 ) -> None:
     original = getattr(owner, name)
-    # A test may have put a mock there.
+    # A test may have replaced the function by a mock, which is left in place.
     if inspect.isfunction(original) and original.__module__ != __name__:
         wrapper = functools.wraps(original)(wrap(original))
         wrapper.__module__ = __name__
@@ -139,7 +139,8 @@ def _announced(
 def _run(
     connection: DatabaseWrapper, command: BaseCommand
 ) -> AbstractContextManager[migrating.MigrateRun | None]:
-    # A test database is filled by nobody else, and its tests print their own output.
+    # While a test database is being created, no other client uses it, and the test
+    # runner prints its own output.
     if connection.creation.creating:
         return nullcontext()
     return migrating.running(connection, command)
@@ -151,7 +152,8 @@ def _migrating(migrate: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         from django.core.management.base import BaseCommand
 
-        # The callback is a method of the command; other callers have none.
+        # The callback is a method of the command; executors of other callers have no
+        # callback.
         command = getattr(executor.progress_callback, "__self__", None)
         if not (has_tidb(executor.connection) and isinstance(command, BaseCommand)):
             return migrate(executor, targets, plan, **kwargs)

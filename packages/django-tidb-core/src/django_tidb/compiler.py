@@ -1,9 +1,9 @@
 """
 SQL compilers that look for ``as_tidb`` before ``as_mysql``.
 
-An expression whose MySQL form TiDB refuses, or answers differently, has a
-method ``as_tidb(compiler, connection)``. Connections to MySQL and MariaDB in
-the same project never look at it.
+An expression has a method ``as_tidb(compiler, connection)`` if TiDB refuses its MySQL
+form or returns another result for it. Connections to MySQL and MariaDB in the same
+project never call this method.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ COL_PAIRS: Any = getattr(expressions, "ColPairs", ())
 
 class AsTiDBMixin:
     connection: DatabaseWrapper
-    #: Django's cache of quoted names.
+    #: The cache of quoted names, which Django fills.
     quote_cache: dict[str, str]
     #: Set when a window function is compiled.
     has_windows = False
 
     def compile(self, node: Any) -> tuple[str, Any]:
-        # In place of Django's, which is called for every node of every query.
+        # This replaces Django's method, which is called for every node of every query,
+        # so it has to be fast.
         as_sql = (
             getattr(node, "as_tidb", None)
             or getattr(node, "as_mysql", None)
@@ -75,18 +76,21 @@ class AsTiDBMixin:
 
 class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
     """
-    Makes TiDB find the columns of a query to which subqueries in it refer.
+    A compiler that lets TiDB find the outer columns that subqueries of a query refer
+    to.
 
-    TiDB looks for such a column in FROM, unless the subquery stands in ORDER BY, in
-    HAVING or in an expression with a window function. There it looks for the column
-    in the select list, by the names in it: it finds none (error 1054) or two (1052),
-    or takes another column that is selected under that name. Therefore
+    TiDB looks for an outer column in FROM, except if the subquery stands in ORDER BY,
+    in HAVING or in an expression with a window function. In these places, TiDB looks
+    for the column among the names in the select list. It then finds no column (error
+    1054), or two columns (error 1052), or it takes another column that is selected
+    under that name. Therefore this compiler changes a query in three ways:
 
-    - an expression of ORDER BY is added to the select list, under a name by which
-      the rows are ordered;
-    - elsewhere the column stands outside of the subquery too, which makes TiDB add
-      it to the select list; and a column whose alias hides it there is selected as
-      an expression, which TiDB takes for no column of the table.
+    - An expression of ORDER BY is added to the select list under a new name, and
+      ORDER BY refers to this name.
+    - In the other places, the outer column is also written outside of the subquery.
+      TiDB then adds the column to the select list itself.
+    - A selected column whose alias would hide the outer column is selected as an
+      expression, which TiDB does not take for a column of the table.
 
     https://github.com/pingcap/tidb/issues/24324
     https://github.com/pingcap/tidb/issues/45181
@@ -117,12 +121,13 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
 
     def _replace_skip_locked(self) -> None:
         """
-        Leave SKIP LOCKED out of the query if ``OPTIONS["skip_locked"]`` is
-        "wait"; raise ``NotSupportedError`` if it is not.
+        Remove SKIP LOCKED from the query if ``OPTIONS["skip_locked"]`` is "wait".
+        Otherwise raise ``NotSupportedError``.
         """
         if self.connection.tidb_options.get("skip_locked") != "wait":
             issue = KNOWN_ISSUES["skip-locked"]
-            # Django's sentence, and what it does not say.
+            # The message consists of Django's sentence and the option that Django does
+            # not know.
             raise NotSupportedError(
                 "SKIP LOCKED is not supported on this database backend. On TiDB "
                 f"{issue.summary} {issue.link} With DATABASES"
@@ -130,7 +135,8 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
                 "select_for_update(skip_locked=True) waits for rows that others have "
                 "locked, as select_for_update() does."
             )
-        # The query may be compiled for another database too.
+        # The same query may also be compiled for another database, so change only a
+        # copy.
         self.query = self.query.clone()
         self.query.select_for_update_skip_locked = False
 
@@ -138,9 +144,10 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
         extra_select, order_by, group_by = super().pre_sql_setup(
             with_col_aliases=with_col_aliases
         )
-        # A union is ordered by what it selects, and a query that filters on window
-        # functions by what the query in its FROM selects. With GROUP BY, Django
-        # leaves out the order of Meta.ordering.
+        # A union can be ordered only by selected columns. A query that filters on
+        # window functions is ordered by columns of the query in its FROM. With GROUP
+        # BY, Django leaves out the ordering of Meta.ordering. So none of these needs a
+        # name for the order.
         if not (
             self.query.combinator or self.qualify or (group_by and self._meta_ordering)
         ):
@@ -174,11 +181,14 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
         self, extra_select: list[Any], order_by: list[Any]
     ) -> tuple[list[Any], list[Any]]:
         """
-        Return what is selected in addition, and what the rows are ordered by, with
-        a name for each expression that holds a subquery which refers to a column;
-        with DISTINCT for each that holds a subquery, for TiDB does not see that it
-        is among what is selected (error 3065).
+        Add expressions of ORDER BY to the select list under names, and order by the
+        names.
 
+        This concerns each expression with a subquery that refers to a column of the
+        query. With DISTINCT, it concerns each expression with a subquery: TiDB does not
+        recognise that the subquery is selected already, and answers with error 3065.
+
+        Return the new `extra_select` and `order_by`.
         https://docs.pingcap.com/tidb/stable/sql-mode
         """
         named_orders = {}
@@ -194,8 +204,9 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
                 named = order.copy()
                 named.set_source_expressions([Ref(name, order.expression)])
                 named_sql, named_params = self.compile(named)
-                # Django can compile a subquery only once, so what is selected is
-                # cut out of the order, where it stands twice beside IS NULL.
+                # Django can compile a subquery only once, so the SQL of the selected
+                # expression is cut out of the SQL of the order. With IS NULL, the
+                # expression is there twice.
                 before, *after = named_sql.split(self.connection.ops.quote_name(name))
                 times = len(after)
                 length = (len(sql) - len(before) - sum(map(len, after))) // times
@@ -215,7 +226,7 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
         return extra_select, order_by
 
     def _refers_to_tables(self, sql: str) -> bool:
-        # In raw SQL, names need not be quoted.
+        # Raw SQL may contain names without backticks.
         sql = sql.replace("`", "")
         return any(
             f"{table}.".replace("`", "").lower() in sql
@@ -224,11 +235,11 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
 
     def _name_columns(self) -> None:
         """
-        Give each column a name of its own. Django selects the columns again from the
-        query by these names, without the additional ones.
+        Give each column a unique name. Django wraps the query in another query, which
+        selects the columns without the additional ones by these names.
         """
         self.select = [
-            # The columns of a composite key have one position, and no alias.
+            # The columns of a composite key share one position, which has no alias.
             (column, sql, name)
             if name or isinstance(column, COL_PAIRS)
             else (column, sql, f"__col{number}")
@@ -237,8 +248,8 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
 
     def _split_keys(self) -> Iterator[Any]:
         """
-        Yield what is selected, with each column of a composite key on its own and
-        under a name of its own, by which it is selected again.
+        Yield the select list with each column of a composite key as a separate entry.
+        Each entry has a unique name, by which the outer query selects it.
         """
         for expression, sql, name in self.select:
             if isinstance(expression, COL_PAIRS):
@@ -259,8 +270,11 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
         self, select: list[Any], outer: dict[Any, None]
     ) -> list[Any]:
         """
-        Return `select` with the columns to which a subquery in an expression with a
-        window function refers outside of the subquery too, and add them to `outer`.
+        Write outer columns of subqueries outside of the subqueries as well.
+
+        This concerns the expressions in `select` with a window function: each one gets
+        a condition that mentions these columns and is never true, so its value is
+        unchanged. Return the new `select`, and add the columns to `outer`.
         """
         result = []
         for expression, (sql, params), name in select:
@@ -278,9 +292,11 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
 
     def _hide_aliases(self, outer: dict[Any, None], group_by: list[Any]) -> list[Any]:
         """
-        Select a column as an expression if its alias hides one of `outer`: one of
-        them under another name, or another column of its table under its name.
-        Return `group_by` with these columns instead of their positions.
+        Select a column as an expression if its alias hides a column of `outer`.
+
+        The column is either a column of `outer` under another name, or another column
+        of the same table under the name of a column of `outer`. Return `group_by` with
+        these columns instead of their positions.
         """
         positions = {}
         for column in outer:
@@ -339,7 +355,8 @@ class SQLInsertCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLInsertCompiler):
 
         def as_sql(self) -> Any:
             statements = super().as_sql()
-            # Django quotes these names without a method of the compiler.
+            # For these fields, Django calls quote_name() of the connection, not of the
+            # compiler.
             fields = self.query.fields
             names = (self.query.get_meta().db_table, *(f.column for f in fields))
             if not any("%" in name for name in names):
@@ -349,15 +366,16 @@ class SQLInsertCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLInsertCompiler):
     def execute_sql(self, returning_fields: Any = None) -> Any:
         if not self.query.raw:
             return super().execute_sql(returning_fields)
-        # The row is saved with the values, and the id, that a serializer has read.
+        # Like a fixture, the row is saved with the id and the values that were
+        # deserialized.
         with loading_fixtures(self.connection):
             return super().execute_sql(returning_fields)
 
     def get_converters(self, expressions: Any) -> dict[int, tuple[list[Any], Any]]:
         """
-        Return Django's converters of the one value that an INSERT returns, the
-        last insert id. The protocol has that as an unsigned number, also where
-        a row has brought a negative id.
+        Return Django's converters for the only value that an INSERT returns, the last
+        insert id. The protocol transmits this id as an unsigned number, even if the row
+        was inserted with a negative id.
 
         https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_ok_packet.html
         """
@@ -371,9 +389,8 @@ class SQLInsertCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLInsertCompiler):
 
     def _may_be_negative(self, field: Field) -> bool:
         """
-        Return whether the row brings a negative id. The type of the field does
-        not tell: a key that is BIGINT UNSIGNED can have a plain AutoField, as
-        inspectdb writes it.
+        Return whether the row is inserted with a negative id. The type of the field
+        does not tell: inspectdb writes an AutoField for a BIGINT UNSIGNED key.
         """
         if field not in self.query.fields:
             return False
@@ -408,9 +425,9 @@ class SQLUpdateCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLUpdateCompiler):
 
     def get_order_by(self) -> list[Any]:
         order_by = super().get_order_by()
-        # Later it is the order of the UPDATE. Django's MySQL backend leaves
-        # that out on this error, but overlooks columns of other tables within
-        # expressions and subqueries.
+        # After the set-up, Django asks for the ordering of the UPDATE statement. On this
+        # error, Django's MySQL backend leaves the ordering out, but it overlooks columns
+        # of other tables within expressions and subqueries.
         if getattr(self, "_is_set_up", False):
             table = self.query.get_meta().db_table
             for order, _ in order_by:

@@ -60,7 +60,7 @@ class DatabaseCreation(MySQLDatabaseCreation):
             post_migrate.disconnect(self._has_created)
 
     def _clone_test_db(self, suffix: str, verbosity: int, keepdb: bool = False) -> None:
-        # New migrations are not run on a copy.
+        # A copy gets no new migrations, so an outdated copy is made again.
         if keepdb:
             source = self.connection.settings_dict["NAME"]
             target = self.get_test_db_clone_settings(suffix)["NAME"]
@@ -71,9 +71,9 @@ class DatabaseCreation(MySQLDatabaseCreation):
         """
         Copy sequences, tables with their rows, and views to an empty database.
 
-        Counters go on where they are, from TiDB's cache of ids: that of
-        AUTO_INCREMENT as well as that of AUTO_RANDOM. Neither privileges nor
-        TiFlash replicas are copied, except for those that an index creates.
+        The counters of AUTO_INCREMENT and AUTO_RANDOM continue from the values in
+        TiDB's cache of ids. Neither privileges nor TiFlash replicas are copied, except
+        for replicas that an index creates.
         https://docs.pingcap.com/tidb/stable/sql-statement-show-create-table
         """
         source = _Database(self.connection, source_database_name)
@@ -158,7 +158,7 @@ class DatabaseCreation(MySQLDatabaseCreation):
 
 
 class _Database:
-    """One of the databases of the server that `connection` is connected to."""
+    """A database of the server, accessed through `connection`."""
 
     def __init__(self, connection: DatabaseWrapper, name: str) -> None:
         self.connection = connection
@@ -197,7 +197,10 @@ class _Database:
             )
 
     def kinds(self) -> dict[str, list[str]]:
-        """Return the names of tables, views and sequences, each by its kind."""
+        """
+        Return the names of the tables, views and sequences, as a list for each table
+        type. The types are the keys, such as "BASE TABLE".
+        """
         kinds: dict[str, list[str]] = {}
         for name, kind in self.fetch(f"SHOW FULL TABLES FROM {self.quoted}"):
             kinds.setdefault(kind, []).append(name)
@@ -209,7 +212,10 @@ class _Database:
         return str(sql)
 
     def table(self, name: str) -> TableDefinition:
-        """Return the definition of a table, wherever it is to be created."""
+        """
+        Return the definition of a table without the name of this database, so that the
+        table can be created in another database.
+        """
         return read_definition(self.connection, TableName(name, self.name))
 
     def not_empty(self, tables: list[str]) -> list[str]:
@@ -225,7 +231,7 @@ class _Database:
         return self.fetch(f"SELECT app, name FROM {self.full_name(table)} ORDER BY id")
 
     def copy_rows(self, source: _Database, table: str) -> None:
-        """Copy the rows of a table of `source` to the one of the same name."""
+        """Copy the rows of a table of `source` to the table of the same name."""
         columns, key = [], []
         for column, in_key, generated in source.fetch(
             "SELECT column_name, column_key = 'PRI', generation_expression <> '' "

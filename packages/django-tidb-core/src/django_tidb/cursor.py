@@ -100,8 +100,8 @@ class CursorWrapper(MySQLCursorWrapper):
         try:
             self.cursor.close()
         except Database.Error:
-            # The driver has read the answers of further statements in the string that
-            # was executed last. Django ignores errors of close().
+            # Closing the cursor has read the answers to further statements in the last
+            # string. Django ignores errors of close(), so such an error is raised here.
             if session.pending is NOTHING:
                 raise
             try:
@@ -114,7 +114,9 @@ class CursorWrapper(MySQLCursorWrapper):
             session.pending = NOTHING
 
     def _note_effect(self, query: Any) -> Effect:
-        """Note what a statement may do, before it is sent; return it."""
+        """
+        Note the effect that a statement may have, before it is sent; return the effect.
+        """
         effect = effect_of(query)
         session = self.database.tidb_session
         # The driver first reads the answers that are pending.
@@ -159,7 +161,9 @@ class CursorWrapper(MySQLCursorWrapper):
         return result
 
     def _send_ddl(self, query: str, args: Any) -> Any:
-        """Send a DDL statement; one of ``migrate`` gets its tag and a counter."""
+        """
+        Send a DDL statement. If ``migrate`` sends it, add the tag and show the counter.
+        """
         run = current(self.database)
         if run is None:
             return super().execute(query, args)

@@ -88,11 +88,11 @@ def default_sql(
     field: Field, connection: DatabaseWrapper, compute: _Compute | None = None
 ) -> tuple[str, list[Any]]:
     """
-    Return what follows DEFAULT for the ``db_default`` of `field`, and its
-    parameters. A constant that TiDB would not compute is computed now, by a
-    query if `compute` is not replaced.
+    Return the SQL that follows DEFAULT for the ``db_default`` of `field`, and its
+    parameters. A constant expression that TiDB cannot compute in DEFAULT is computed
+    now, by a query unless `compute` is given.
 
-    Raises ``NotSupportedError`` if the server cannot have it.
+    Raises ``NotSupportedError`` if TiDB supports no such DEFAULT.
     """
     sql, params = compiled_default(field, connection)
     kind = field.get_internal_type()
@@ -131,12 +131,11 @@ def default_sql(
 
 def check_default(field: Field, connection: DatabaseWrapper) -> None:
     """
-    Raise ``NotSupportedError`` if the server cannot have the ``db_default`` of
-    `field`. This function does not connect: if the server's version is unknown,
-    it presumes the newest.
+    Raise ``NotSupportedError`` if TiDB does not support the ``db_default`` of `field`.
+    This function does not connect: if the server's version is unknown, it presumes the
+    newest version.
     """
-    # The value of a constant does not matter for any type but JSON, which may be an
-    # object.
+    # The value of a constant matters only for JSON, where it may be an object.
     default_sql(field, connection, lambda *args: "{}")
 
 
@@ -172,8 +171,8 @@ def _constant(sql: str, params: Any, kind: str, connection: DatabaseWrapper) -> 
 
 def _json_sql(value: Any) -> tuple[str, list[Any]] | None:
     """
-    Return an expression for a JSON value, made of the functions that may be a
-    DEFAULT: objects, arrays and strings.
+    Return an expression for an object, an array or a string as a JSON value. The
+    expression consists of functions that TiDB allows in DEFAULT.
     """
     if isinstance(value, str):
         return "JSON_QUOTE(%s)", [value]

@@ -33,8 +33,8 @@ _KEY_WORDS = re.compile(
     r"(?i)(?:CONSTRAINT|PRIMARY|UNIQUE|FOREIGN|CHECK|(?:\w+\s+)?(?:KEY|INDEX))\b"
 )
 
-# Django's name of a foreign key, and so of its index: a table, a column, a hash,
-# and the column that it refers to.
+# Django's name of a foreign key consists of a table, a column, a hash and the
+# referenced column. The index of the foreign key has the same name.
 _FOREIGN_KEY_NAME = re.compile(r"_[0-9a-f]{8}_fk_")
 
 
@@ -87,9 +87,9 @@ class TableDefinition:
     @classmethod
     def parse_statement(cls, sql: str) -> TableDefinition:
         """
-        Return the definition of the table that a CREATE TABLE statement of
-        Django's creates: keys that are written with their columns are among the
-        others, and indexes have the names that the server gives them.
+        Return the definition of the table that Django's CREATE TABLE statement creates.
+        A key that is written with its column becomes a key of the table, and indexes
+        get the names that the server would give them.
 
         Raises ValueError if the statement cannot be parsed.
         """
@@ -119,7 +119,7 @@ class TableDefinition:
         return cls(name, tuple(columns), tuple(keys), reader.rest(), create)
 
     def sql(self, table: TableName | str | None = None) -> str:
-        """Return CREATE TABLE, for a table of this name if one is given."""
+        """Return CREATE TABLE, for the table `table` if it is given."""
         if not isinstance(table, TableName):
             table = TableName(table) if table else self.name
         columns = [column.sql for column in self.columns]
@@ -134,8 +134,8 @@ class TableDefinition:
 
     def key(self, kind: KeyKind, name: str) -> Key | None:
         """
-        Return the key of this kind and name, if there is one; UNIQUE or not, an
-        index is found as either kind.
+        Return the key of this kind and name, if there is one. An index is found by
+        INDEX and by UNIQUE, whichever of the two it is.
         """
         for key in self.keys:
             if same(key.name, name) and (
@@ -233,7 +233,7 @@ class TableDefinition:
         """
         Return the definition with one more key.
 
-        Raises ValueError if there is one of its kind and name.
+        Raises ValueError if a key of the same kind and name exists.
         """
         if key.kind.is_index and not key.name:
             key = key.renamed(self._index_name(key))
@@ -268,7 +268,7 @@ class TableDefinition:
         return name
 
     def foreign_keys_to_index(self) -> tuple[Key, ...]:
-        """Return the foreign keys whose columns no index begins with."""
+        """Return the foreign keys without an index that begins with their columns."""
         return tuple(
             key
             for key in self.keys
@@ -294,7 +294,9 @@ class TableDefinition:
     # -- Options
 
     def option(self, name: str) -> str | None:
-        """Return the value of a table option in SQL; None if it is not there."""
+        """
+        Return the value of a table option as SQL, or None if the option is missing.
+        """
         return next((value for _, _, value in _find_option(self.options, name)), None)
 
     def with_option(self, name: str, value: int | str | None) -> TableDefinition:
@@ -371,7 +373,10 @@ def _begins(index: Key, columns: Sequence[str]) -> bool:
 
 
 def _without_brackets(sql: str) -> str:
-    """Return an expression without a pair of brackets around all of it."""
+    """
+    Remove the outer pair of brackets, if it encloses the whole expression: TiDB adds
+    these to the conditions of CHECK constraints.
+    """
     reader = Reader(sql)
     is_bracket = reader.skip().text == "("
     return sql[1:-1] if is_bracket and reader.ended else sql

@@ -43,7 +43,7 @@ class Column:
         """
         Return the column that `sql` defines, such as "`id` bigint NOT NULL".
 
-        Raises ValueError if that is no column.
+        Raises ValueError if `sql` defines no column.
         """
         reader = Reader(sql)
         name = reader.name()
@@ -54,11 +54,11 @@ class Column:
 
     @property
     def sql(self) -> str:
-        """The column as CREATE TABLE and ADD COLUMN have it."""
+        """The definition of the column, as in CREATE TABLE and after ADD COLUMN."""
         return f"{quote(self.name)} {self.definition}"
 
     def _attributes(self) -> Iterator[tuple[str, int, int]]:
-        """Yield the attributes that follow the type, and where they are."""
+        """Yield the attributes after the type, each with its start and end."""
         reader = Reader(self.definition)
         while not reader.ended:
             start = reader.next.start
@@ -127,7 +127,7 @@ class Column:
 
     @property
     def default(self) -> str | None:
-        """The default in SQL, or None if the column names none."""
+        """The default as SQL, or None if the definition has no DEFAULT."""
         for name, start, end in self._attributes():
             if name == "DEFAULT":
                 return self.definition[start + len(name) : end].strip()
@@ -142,7 +142,9 @@ class Column:
         return replace(self, name=name)
 
     def with_default(self, default: str | None) -> Column:
-        """Return the column with another default, in SQL; with None, without."""
+        """
+        Return the column with another default, which is SQL, or None for no default.
+        """
         if default is None:
             return self._without("DEFAULT")
         definition = self.definition
@@ -195,7 +197,7 @@ class KeyKind(Enum):
 
     @property
     def is_index(self) -> bool:
-        """Whether it is an index that has a name; a primary key has none."""
+        """Whether this kind is an index with a name, which the primary key is not."""
         return self in (KeyKind.UNIQUE, KeyKind.INDEX)
 
 
@@ -229,7 +231,7 @@ class Key:
     parts: tuple[str, ...]
     #: The columns that a foreign key refers to.
     refers_to: Reference | None = None
-    #: The SQL that follows, such as "COMMENT '…'" or "ON DELETE CASCADE".
+    #: The SQL after the parts, such as "COMMENT '…'" or "ON DELETE CASCADE".
     options: str = ""
     #: The words that begin an index of another type, such as "FULLTEXT INDEX".
     index_type: str = ""
@@ -251,7 +253,7 @@ class Key:
         """
         Return the key that `sql` defines, as in CREATE TABLE or after ADD.
 
-        Raises ValueError if that is no key.
+        Raises ValueError if `sql` defines no key.
         """
         reader = Reader(sql)
         name, index_type = "", ""
@@ -286,7 +288,9 @@ class Key:
 
     @property
     def sql(self) -> str:
-        """The key as CREATE TABLE has it, and ALTER TABLE after ADD."""
+        """
+        The definition of the key, as in CREATE TABLE and after ADD in ALTER TABLE.
+        """
         words = [self.index_type or self.kind.value]
         if self.name:
             if self.kind in (KeyKind.FOREIGN_KEY, KeyKind.CHECK):
@@ -304,14 +308,18 @@ class Key:
         return " ".join(filter(None, [*words, self.options]))
 
     def _column(self, part: str) -> str | None:
-        """Return the name of a part that is a column, or None for an expression."""
+        """
+        Return the name of the column that a part is, or None if it is an expression.
+        """
         reader = Reader(part)
         is_expression = self.kind is KeyKind.CHECK or reader.sees("(")
         return None if is_expression else reader.name()
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of the columns, without those inside of expressions."""
+        """
+        The names of the key's columns; columns inside of expressions are left out.
+        """
         return tuple(name for part in self.parts if (name := self._column(part)))
 
     @property
@@ -341,10 +349,10 @@ class Key:
 
     def pointed_at(self, table: TableName, columns: Iterable[str] = ()) -> Key:
         """
-        Return the foreign key so that it refers to another table, whose columns
-        have the same names unless `columns` are given.
+        Return the foreign key with a reference to another table. The referenced columns
+        keep their names unless `columns` are given.
 
-        Raises ValueError if it is no foreign key.
+        Raises ValueError if the key is no foreign key.
         """
         if self.refers_to is None:
             raise ValueError(f"This is not a foreign key: {self.sql}")
@@ -369,7 +377,7 @@ class Key:
 
     def without_column(self, name: str) -> Key | None:
         """
-        Return the key without a column; None if it had no other.
+        Return the key without a column, or None if the key has no other column.
 
         Raises ValueError if the column is in an expression or a foreign key.
         """

@@ -18,9 +18,8 @@ class ErrorNumber(IntEnum):
     https://docs.pingcap.com/tidb/stable/error-codes
     """
 
-    # -- Of the driver
-    #: The driver's connection had been closed before, so nothing was sent. It is the
-    #: number of an InterfaceError of PyMySQL, without a message.
+    # The driver's connection had been closed before, so nothing was sent. PyMySQL
+    # raises an InterfaceError with this number and without a message.
     CONNECTION_CLOSED = 0
     CANNOT_CONNECT_TO_SOCKET = 2002
     CANNOT_CONNECT = 2003

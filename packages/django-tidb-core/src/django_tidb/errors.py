@@ -1,10 +1,10 @@
 """
-A table of errors: the state of the transaction after each of them, and what may
-be repeated.
+A table of errors: for each error, the state of the transaction afterwards, and the work
+that may be repeated.
 
-The backend and :mod:`django_tidb.transaction` decide by this table, and the page
-``docs/ref/errors.md`` is written from it. For every row that a server can be
-made to answer, a test provokes the error and compares what is left.
+The backend and :mod:`django_tidb.transaction` follow this table, and the page
+``docs/ref/errors.md`` is generated from it. For every error that can be provoked on a
+server, a test compares the row with the server's behaviour.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class Repeat(Enum):
 
     #: The whole transaction from its beginning, after a ROLLBACK.
     TRANSACTION = "the transaction"
-    #: The statement alone, too. Whether to do so is the application's choice.
+    #: The statement alone may be repeated as well, if the application chooses to.
     STATEMENT = "the statement"
-    #: Nothing: the same error would follow.
+    #: Nothing may be repeated, because the same error would follow.
     NEVER = "nothing"
 
 
@@ -65,10 +65,10 @@ class ServerError:
     repeat: Repeat
     #: The documentation of TiDB or MySQL.
     link: str
-    #: Whether it is certain that nothing was committed if the error answers a
-    #: COMMIT, or a write that commits by itself.
+    #: Whether this error means for certain that nothing was committed, when it answers
+    #: a COMMIT or a write that commits by itself.
     definite: bool = True
-    #: Whether a test makes a server or a driver raise it.
+    #: Whether a test makes a server or a driver raise this error.
     provoked: bool = True
 
     @property
@@ -79,12 +79,13 @@ class ServerError:
 
 class CommitOutcomeUnknown(OperationalError):
     """
-    It is unknown whether the server has committed: the connection was lost after
-    COMMIT, or after a statement that commits by itself, was sent, or the server
-    answered with an error that does not say it.
+    It is unknown whether the server has committed.
 
-    The first argument is the number of the error, which is the ``__cause__``. The
-    application has to look whether its changes are there before it repeats them.
+    Either the connection was lost after COMMIT, or after a statement that commits by
+    itself, was sent; or the server answered with an error that does not tell.
+
+    The first argument is the number of the original error, which is the ``__cause__``.
+    The application has to check whether its changes are there before it repeats them.
     """
 
     def __init__(self, *args: object) -> None:

@@ -23,11 +23,11 @@ PRESUMED_VERSION = TiDBVersion((8, 5, 0))
 
 class needs_no_connection(cached_property):
     """
-    A flag that can be read before there is a connection. It then describes
-    ``PRESUMED_VERSION``, and is not kept until the server's version is known.
+    A flag that can be read before there is a connection. The flag then describes
+    ``PRESUMED_VERSION``, and is cached only when the server's version is known.
 
-    All flags that are constants of Django's MySQL backend need no connection,
-    because libraries read them on import, when the database may not exist yet.
+    All flags that are constants of Django's MySQL backend need no connection, because
+    libraries read them on import, when the database may not exist yet.
     """
 
     def __get__(self, features: Any, cls: Any = None) -> Any:
@@ -75,7 +75,7 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
 
     # -- Connections
 
-    # The variable has no effect, so it is not read:
+    # The server variable sql_auto_is_null has no effect on TiDB, so it is not read:
     # https://docs.pingcap.com/tidb/stable/system-variables
     is_sql_auto_is_null_enabled = False
 
@@ -140,14 +140,14 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
     delete_can_self_reference_subquery = True
     update_can_self_select = True
 
-    # The mode ONLY_FULL_GROUP_BY knows what depends on a primary key, and
-    # TiDB has the function ANY_VALUE():
+    # With ONLY_FULL_GROUP_BY, TiDB recognises columns that depend on a selected primary
+    # key. TiDB also has the function ANY_VALUE():
     # https://docs.pingcap.com/tidb/stable/group-by-modifier
     allows_group_by_selected_pks = True
     supports_any_value = True
 
-    # Django's MySQL backend compares the version with MySQL's 8.0.31:
-    # https://docs.pingcap.com/tidb/stable/set-operators
+    # This is a constant, because Django's MySQL backend compares the version with
+    # MySQL's 8.0.31: https://docs.pingcap.com/tidb/stable/set-operators
     supports_select_difference = True
     supports_select_intersection = True
 
@@ -169,8 +169,8 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
 
     # -- EXPLAIN
 
-    # Django's MySQL backend compares the version with MySQL's 8.0.18:
-    # https://docs.pingcap.com/tidb/stable/sql-statement-explain-analyze
+    # This is a constant, because Django's MySQL backend compares the version with
+    # MySQL's 8.0.18: https://docs.pingcap.com/tidb/stable/sql-statement-explain-analyze
     supports_explain_analyze = True
 
     @cached_property

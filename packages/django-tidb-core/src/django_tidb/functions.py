@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from .base import DatabaseWrapper
 
-# CHAR() takes the bytes of a character as one number. MySQL's form needs the
-# character set utf16, which TiDB does not have, so this is UTF-8:
+# On TiDB, CHAR() takes the bytes of a character as one number. This expression computes
+# the bytes in UTF-8. MySQL's form needs the character set utf16, which TiDB does not
+# have:
 # https://docs.pingcap.com/tidb/stable/character-set-and-collation
 _UTF8 = (
     "CHAR(CASE"
@@ -69,8 +70,8 @@ _ESCAPE = re.compile(
 
 def _path_for_tidb(path: str) -> str:
     """
-    Return a JSON path in which characters beyond U+FFFF stand for themselves.
-    Django writes them as pairs of escapes, to which TiDB answers error 1105:
+    Return a JSON path in which characters beyond U+FFFF are not escaped. Django escapes
+    them as surrogate pairs, to which TiDB answers with error 1105:
     https://github.com/pingcap/tidb/issues/61091
     """
 
@@ -107,8 +108,9 @@ def has_key_as_tidb(
 def duration_as_tidb(
     self: DurationExpression, compiler: SQLCompiler, connection: DatabaseWrapper
 ) -> tuple[str, Any]:
-    # TiDB adds an INTERVAL but does not multiply one, so a duration is a number of
-    # microseconds here. https://docs.pingcap.com/tidb/stable/date-and-time-functions
+    # TiDB can add an INTERVAL, but cannot multiply it, so the duration is computed as a
+    # number of microseconds.
+    # https://docs.pingcap.com/tidb/stable/date-and-time-functions
     numbers = (
         models.DecimalField,
         models.DurationField,
@@ -126,8 +128,8 @@ def duration_as_tidb(
 def extreme_as_tidb(
     self: Greatest | Least, compiler: SQLCompiler, connection: DatabaseWrapper
 ) -> tuple[str, Any]:
-    # COALESCE() of a time and a parameter is a text, which makes GREATEST() compare
-    # texts.
+    # COALESCE() of a time and a parameter has a string type, and GREATEST() would then
+    # compare strings.
     output = self.output_field
     if not isinstance(output, (models.DateField, models.TimeField)):
         return self.as_sql(compiler, connection)
@@ -158,15 +160,15 @@ def database_default_as_tidb(
 def window_as_tidb(
     self: Window, compiler: SQLCompiler, connection: DatabaseWrapper
 ) -> tuple[str, Any]:
-    # A subquery alone, as an argument, is error 1105; on TiDB 7.5 and before, where
-    # it can end the server, in PARTITION BY and ORDER BY too. Within another
-    # function it is not.
+    # TiDB refuses a subquery that is the whole argument of a window function (error
+    # 1105), but accepts it inside of another function. On TiDB 7.5 and older, the same
+    # holds for PARTITION BY and ORDER BY, where the subquery can even stop the server.
     # https://github.com/pingcap/tidb/issues/56532
     compiler.has_windows = True
     if any(subqueries(self)):
         parts = [part and part.copy() for part in self.get_source_expressions()]
         for part in parts:
-            # The function, PARTITION BY and ORDER BY, but not the frame.
+            # Change the function, PARTITION BY and ORDER BY, but not the frame.
             if isinstance(part, Func):
                 part.source_expressions = [
                     _within_coalesce(source) for source in part.source_expressions

@@ -1,17 +1,16 @@
 """
-When a schema editor sends its statements: at once, unless the caller says that
-they may be gathered.
+The decision when a schema editor sends its statements: at once, or gathered.
 
 When create_model(), add_index() and the other methods return, the table or index
-is there, as with Django's own backends: their callers may catch an error, or look
-at the table with another cursor, connection or thread. But makemigrations writes
-the indexes and constraints of a new table as operations of their own, and TiDB
-takes several times as long for a statement for each of them as for one statement.
+exists, as with Django's own backends. Their callers may catch an error, or read the
+table with another cursor, connection or thread. However, makemigrations writes the
+indexes and constraints of a new table as separate operations, and a separate statement
+for each of them takes TiDB several times as long as one statement for all.
 
-A schema editor cannot see who calls it. A caller that does nothing else between its
-calls therefore enters :meth:`Gathering.block`. There are two such callers, both in
-compat.py: Migration.apply for Django's own operations, and ``migrate
---run-syncdb``. They fill test databases as well.
+A schema editor does not know its caller. Therefore, a caller that does nothing else
+between its calls enters :meth:`Gathering.block`, in which statements are gathered.
+There are two such callers, both in compat.py: Migration.apply for Django's own
+operations, and ``migrate --run-syncdb``. Test databases are created by both of them.
 """
 
 from __future__ import annotations
@@ -41,7 +40,8 @@ class Gathering:
         self._pending = Pending()
         #: The operation whose statements may be gathered, as errors name it.
         self.origin: str | None = None
-        # The error of gathered statements, until it has reached the block's caller.
+        # The error of a gathered statement, until the caller of the block has got this
+        # error.
         self._failure: Exception | None = None
         self._keeps = False
 
@@ -58,7 +58,7 @@ class Gathering:
                 yield
                 self.send()
         finally:
-            # Statements are left only after an error.
+            # Statements remain here only after an error; they are dropped.
             self._pending.take()
             self.origin = outer
 
@@ -81,7 +81,10 @@ class Gathering:
         self._pending.add(statement)
 
     def send(self) -> None:
-        """Send what has been gathered. Raise its error if that was suppressed."""
+        """
+        Send the gathered statements. If the caller has suppressed their error, raise it
+        now.
+        """
         if self._failure:
             error, self._failure = self._failure, None
             raise error
@@ -92,7 +95,9 @@ class Gathering:
             self._send(self._pending.take())
 
     def send_addition(self) -> None:
-        """Send what one operation adds to its table."""
+        """
+        Send the pending ALTER TABLE, which adds indexes and constraints to one table.
+        """
         if self._pending.is_addition or self._failure:
             self.send()
 
@@ -103,8 +108,8 @@ class Gathering:
     @contextmanager
     def sent_first(self) -> Iterator[None]:
         """
-        Send what has been gathered before any other statement of the connection,
-        by whichever cursor: operations use fields, which may look at tables.
+        Send the gathered statements before any other statement of the connection, from
+        whichever cursor: the fields of an operation may query the gathered tables.
         """
 
         def wrapper(execute: Callable[..., Any], *args: Any) -> Any:
@@ -112,8 +117,8 @@ class Gathering:
                 try:
                     self._flush()
                 except Exception as error:
-                    # The caller may suppress errors of its statement, but this error
-                    # belongs to another one, so it is raised again later.
+                    # The caller may suppress errors of its own statement. This error
+                    # belongs to a gathered statement, so it is raised again later.
                     self._failure = error
                     raise
             return execute(*args)
@@ -129,7 +134,10 @@ class Gathering:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Send nothing before the queries of this block, which read no table."""
+        """
+        Keep the gathered statements during the queries of this block, which read no
+        table.
+        """
         outer, self._keeps = self._keeps, True
         try:
             yield

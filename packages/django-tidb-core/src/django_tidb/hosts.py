@@ -22,22 +22,22 @@ __all__ = [
     "parse_hosts",
 ]
 
-#: The driver's ``connect_timeout`` if there are several servers and ``OPTIONS``
-#: has none, in seconds. Without it, mysqlclient waits for a host that does not
-#: answer for as long as the operating system does, often two minutes.
+#: The driver's ``connect_timeout`` in seconds if there are several servers and
+#: ``OPTIONS`` does not set it. Without a limit, mysqlclient waits for a host that does
+#: not answer as long as the operating system does, often two minutes.
 CONNECT_TIMEOUT = 5
 
 #: The time in seconds for which a server that did not answer is tried last.
 REST = 30.0
 
-#: The greatest part of ``CONN_MAX_AGE`` by which a connection ends early. Without
-#: it, the connections that were opened together after a restart would end
+#: The largest fraction of ``CONN_MAX_AGE`` by which a connection is closed early.
+#: Otherwise, connections that were opened together after a restart would also be closed
 #: together.
 JITTER = 0.2
 
-#: The errors that say that another server may take the connection: this one is not
-#: reached, is shutting down, or has as many connections as it is allowed to have. A
-#: wrong password or a certificate that is not valid is not among them.
+#: The errors after which another server may accept the connection: this server is not
+#: reachable, is shutting down, or has reached its maximum number of connections. A
+#: wrong password or an invalid certificate is not among these errors.
 _UNREACHABLE = frozenset(
     (
         ErrorNumber.TOO_MANY_CONNECTIONS,
@@ -121,8 +121,8 @@ def parse_hosts(value: str, setting: str) -> tuple[Host, ...]:
 
 def in_order(hosts: tuple[Host, ...]) -> Iterator[Host]:
     """
-    Yield the servers in random order, those last that did not answer within the
-    last 30 seconds.
+    Yield the servers in random order, except that servers which did not answer within
+    the last 30 seconds come last.
     """
     now = time.monotonic()
     shuffled = random.sample(hosts, len(hosts))
@@ -130,7 +130,7 @@ def in_order(hosts: tuple[Host, ...]) -> Iterator[Host]:
 
 
 def is_unreachable(error: Exception) -> bool:
-    """Return whether `error` of connecting says that another server may be tried."""
+    """Return whether another server may be tried after this error of connecting."""
     return bool(error.args) and error.args[0] in _UNREACHABLE
 
 

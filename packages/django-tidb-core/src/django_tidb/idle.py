@@ -1,4 +1,6 @@
-"""Connections that were lost while they were idle: ``OPTIONS["check_after_idle"]``."""
+"""
+Detection of connections that were lost while idle: ``OPTIONS["check_after_idle"]``.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,10 @@ _PING_ARGUMENTS = (False,) if ensure_driver().is_pymysql else ()
 
 class IdleMixin(_Base):
     """
-    The part of a connection that finds out that it was lost while it was idle.
+    The part of a connection that detects a loss of the connection while it was idle.
 
-    A lost connection is replaced only if it has carried nothing of the
-    application's own: ``tidb_session.personal``. Otherwise its loss is an error.
+    A lost connection is replaced only if the application has set no state in its
+    session: see ``tidb_session.personal``. Otherwise the loss is reported as an error.
     """
 
     #: Seconds without a statement after which the server is pinged; None for never.
@@ -56,7 +58,7 @@ class IdleMixin(_Base):
         self._used_at = time.monotonic()
 
     def is_usable(self) -> bool:
-        # PyMySQL's ping() would connect anew by itself, without the settings of the
+        # PyMySQL's ping() would by default reconnect without the settings of the
         # session.
         try:
             self.connection.ping(*_PING_ARGUMENTS)
@@ -66,8 +68,8 @@ class IdleMixin(_Base):
 
     def ensure_connection(self) -> None:
         """
-        Connect unless there is a connection. One that has been idle outside of a
-        transaction for as long as ``check_after_idle`` says is asked first.
+        Connect unless there is a connection. Outside of a transaction, a connection
+        that has been idle for ``check_after_idle`` seconds is pinged first.
         """
         if self._idle_limit is not None and self.connection is not None:
             self._check_idle(self._idle_limit)
@@ -82,7 +84,8 @@ class IdleMixin(_Base):
             with self.wrap_database_errors:
                 self.connection.ping(*_PING_ARGUMENTS)
         except Error as error:
-            # Rows of another statement that are still unread are no loss.
+            # This error of the ping means that another cursor has unread rows, not that
+            # the connection was lost.
             if not is_connection_lost(error):
                 return
             personal = self.tidb_session.personal
@@ -96,8 +99,8 @@ class IdleMixin(_Base):
         except Error as error:
             if autocommit or self._idle_limit is None or not is_connection_lost(error):
                 raise
-            # SET autocommit = 0 is the first statement of a transaction, so nothing
-            # was executed in it that could be executed twice.
+            # SET autocommit = 0 is the first statement of a transaction, so no
+            # statement of the transaction can be executed twice.
             if self.tidb_session.personal:
                 raise self._loss_of_state(error) from error
             self.close()

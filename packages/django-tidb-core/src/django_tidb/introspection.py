@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DatabaseIntrospection", "FieldInfo", "read_definition"]
 
-# In the members of ENUM and SET these are written alike: a backslash and a
-# letter, and the character that they stand for.
+# In a member of ENUM or SET, older servers write a backslash and one of these letters
+# in the same way as the control character that the pair stands for.
 _AMBIGUOUS = re.compile(r"\\[0nr]")
 
 _FieldInfo = namedtuple(  # type: ignore[misc]  # Django's names, whatever they are
@@ -38,8 +38,8 @@ _FieldInfo = namedtuple(  # type: ignore[misc]  # Django's names, whatever they 
 
 class FieldInfo(_FieldInfo):
     """
-    A column: Django's description, and attributes by which plugins recognise
-    columns of their own types.
+    A column: Django's description, and attributes by which plugins recognise columns of
+    their own types.
     """
 
     __slots__ = ()
@@ -48,8 +48,8 @@ class FieldInfo(_FieldInfo):
     column_type: str
     #: The position in the primary key, from 1; 0 for a column outside of it.
     primary_key: int
-    #: How TiDB spreads the row ids of the table, such as
-    #: "PK_AUTO_RANDOM_BITS=5"; the same for all columns of the table.
+    #: The table's spread of row ids, such as "PK_AUTO_RANDOM_BITS=5". It is the same
+    #: for all columns of the table.
     row_id_sharding: str
 
 
@@ -74,8 +74,8 @@ class FieldType(str):
 
 class _CursorOn:
     """
-    A cursor for Django's queries about one table. They refer to the current
-    database, and the cursor replaces it by the database of the table.
+    A cursor for Django's queries about one table. Django's queries refer to the current
+    database; this cursor replaces it by the database of the table.
     """
 
     def __init__(self, cursor: Any, table_name: str) -> None:
@@ -129,7 +129,7 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
             "LEFT JOIN information_schema.statistics s "
             "ON s.table_schema = c.table_schema AND s.table_name = c.table_name "
             "AND s.column_name = c.column_name AND s.index_name = 'PRIMARY' "
-            # LOWER() for the known issue "table-name-case".
+            # The known issue "table-name-case" makes LOWER() necessary.
             "WHERE c.table_schema = DATABASE() AND LOWER(c.table_name) = LOWER(%s)",
             [table_name],
         )
@@ -140,14 +140,14 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
         cursor = _CursorOn(cursor, table_name)
         constraints = super().get_constraints(cursor, table_name)
         for constraint in constraints.values():
-            # SHOW INDEX has this text where MySQL has a null: for what is an
-            # expression.
+            # For an expression, SHOW INDEX returns the string "NULL" as the column;
+            # MySQL returns NULL.
             # https://docs.pingcap.com/tidb/stable/sql-statement-show-indexes
             constraint["columns"] = [
                 None if column == "NULL" else column for column in constraint["columns"]
             ]
         for key in self._foreign_keys_elsewhere(cursor, table_name):
-            # The index of the foreign key may have the same name and is kept.
+            # The index of the foreign key can have the same name; this entry is kept.
             if key.name in constraints:
                 constraints[key.name]["foreign_key"] = None
         if self.connection.features.can_introspect_check_constraints:
@@ -165,8 +165,8 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
 
     def _foreign_keys_elsewhere(self, cursor: Any, table_name: str) -> list[Key]:
         """
-        Return the foreign keys to other databases, which Django leaves out,
-        where information_schema does not tell.
+        Return the foreign keys to other databases on servers whose information_schema
+        does not name the referenced database. Django leaves such foreign keys out.
         """
         if not KNOWN_ISSUES["foreign-key-database"].affects(
             self.connection.tidb_version
@@ -203,13 +203,14 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
     def _parse_constraint_columns(
         self, check_clause: str, columns: Iterable[str]
     ) -> list[str]:
-        # Django's method knows no names with quotation marks and the like. The
-        # server writes every name in backticks.
+        # Django's method does not parse every quoted name. The server writes every name
+        # in backticks.
         names = (t.name for t in Reader(check_clause) if t.kind == "name")
         return [name for name in dict.fromkeys(names) if name in columns]
 
     def _check_clauses(self, cursor: Any, table_name: str) -> list[tuple[str, str]]:
-        # Django's query reads table_constraints, which lacks them on TiDB.
+        # Django's query reads table_constraints, which has no CHECK constraints on
+        # TiDB.
         if not KNOWN_ISSUES["check-constraint-tables"].affects(
             self.connection.tidb_version
         ):
@@ -227,8 +228,8 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
 
     def existing(self, names: Iterable[str]) -> set[str]:
         """
-        Return those of `names` whose tables exist, in lower case. The names are
-        as in ``Meta.db_table``.
+        Return those of `names` whose tables exist, in lower case. `names` are values of
+        ``Meta.db_table``.
         """
         databases: dict[str, dict[str, list[str]]] = {}
         for given in names:
@@ -252,11 +253,11 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
         self, only_existing: bool = False, include_views: bool = True
     ) -> list[str]:
         """
-        Return the names of the models' tables; with `only_existing`, of those
-        that are in the database.
+        Return the names of the models' tables; with `only_existing`, only of those that
+        exist in the database.
         """
-        # TiDB takes time for each table that it is asked about: 0.1 ms, which
-        # a flush between tests need not spend on the tables of other apps.
+        # The query takes TiDB 0.1 ms for each table. A flush between tests should not
+        # ask about tables of other apps, so only the tables of models are queried.
         names: list[str] = super().django_table_names(include_views=include_views)
         if not (only_existing and names):
             return names
@@ -275,7 +276,7 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
         """
         Return the tables of models that have an AUTO_INCREMENT, and its column.
         """
-        # Django sends a query for each table.
+        # Django would send a query for each table; this sends one for all.
         if not (names := self.django_table_names()):
             return []
         with self.connection.cursor() as cursor:
@@ -295,14 +296,13 @@ def read_definition(
     connection: DatabaseWrapper, table: str | TableName, *, exact: bool = True
 ) -> TableDefinition:
     """
-    Return the definition of a table, which is in the current database if its
-    name, or ``db_table`` of its model, does not tell another one.
+    Return the definition of a table. `table` is a name or a model; without the name of
+    a database, the table is in the current database.
 
-    Raises ``DatabaseError`` if there is no such table, and ValueError if it is
-    a view. Raises ``NotSupportedError`` if the definition is to be `exact`, so
-    that the table can be made anew from it, and the server's answer is
-    ambiguous: see the known issues "show-create-backslash" and
-    "show-create-enum".
+    Raises ``DatabaseError`` if the table does not exist, and ValueError if it is a
+    view. If `exact` is true, the table can be created again from the definition: raises
+    ``NotSupportedError`` if the server's answer is ambiguous, see the known issues
+    "show-create-backslash" and "show-create-enum".
     """
     if isinstance(table, str):
         table = TableName.of(table)
@@ -318,7 +318,7 @@ def _read(
 ) -> TableDefinition | None:
     """Return a table's definition as read_definition() does, or None for a view."""
     version = connection.tidb_version
-    # In lower case, for tests that look for CREATE TABLE among the queries.
+    # Write this in lower case, because tests look for CREATE TABLE among the queries.
     cursor.execute(f"show create table {table.sql}")
     is_view = cursor.description[0][0].lower() == "view"
     sql = cursor.fetchone()[1]
@@ -339,10 +339,10 @@ def _read(
 
 def _with_escapes(sql: str, version: TiDBVersion, *, exact: bool) -> str:
     """
-    Return an answer of SHOW CREATE TABLE with all of its backslashes escaped.
+    Escape the backslashes that older servers leave unescaped in SHOW CREATE TABLE.
 
-    Raises ``NotSupportedError`` if it is to be `exact` and a backslash may be
-    the escape of another character.
+    Raises ``NotSupportedError`` if `exact` is true and the answer is ambiguous: a
+    backslash may belong to the text or be the escape of another character.
     """
     escapes = not KNOWN_ISSUES["show-create-backslash"].affects(version)
     parts = split_members(sql, escapes=escapes)

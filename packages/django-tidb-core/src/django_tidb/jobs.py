@@ -2,9 +2,9 @@
 DDL jobs: TiDB's background tasks that change the definitions of tables.
 
 A DDL statement adds a job to a queue of the cluster and waits for the job's end. The
-job goes on if the client that sent the statement goes away. This module reads jobs
-from ``information_schema.ddl_jobs``, which shows those of the databases on which the
-user has rights, with no further privilege.
+job continues if the client that sent the statement disconnects. This module reads jobs
+from ``information_schema.ddl_jobs``. This view shows a user the jobs of the databases
+on which the user has rights, without any further privilege.
 
 https://docs.pingcap.com/tidb/stable/information-schema-ddl-jobs
 """
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Blocker", "Job", "blockers", "cancel", "find", "recent", "unfinished"]
 
-#: The states of jobs in the queue. The others are synced, cancelled and rollback done.
-#: With these states in WHERE, newer servers do not read the finished jobs.
+#: The states of jobs in the queue. All other states (synced, cancelled, rollback done)
+#: are final. With these states in WHERE, newer servers do not read the finished jobs.
 UNFINISHED = (
     *("none", "queueing", "running", "done", "pausing", "paused"),
     *("cancelling", "rollingback"),
 )
-# The text after the type in a row about a part of a job: an ALTER TABLE with several
-# clauses is one job with several parts. Older servers add the way an index is filled.
+# This text follows the type in a row about a part of a job: an ALTER TABLE with several
+# clauses is one job with several parts. Older servers append the method by which an
+# index is filled.
 _PART = "/* subjob */"
 
 
@@ -48,20 +49,21 @@ class Job:
     #: separated by commas.
     table: str
     table_id: int
-    #: One of TiDB's words: queueing, running, paused, synced, cancelled...
+    #: One of TiDB's names of states: queueing, running, paused, synced, cancelled...
     state: str
     #: The step of an online schema change: none, delete only, write only, write
     #: reorganization, public.
     schema_state: str
     #: The number of rows that the job has processed, for example for a new index. The
-    #: server updates it in jumps.
+    #: server updates this number only now and then.
     rows: int
     #: The statement, as it was sent.
     query: str
-    #: The time at which the statement was sent, with time zone. TiDB before 6.1 gives
-    #: it in the server's time zone, so it is wrong if the session has another one.
+    #: The time at which the statement was sent, with time zone. TiDB before 6.1 reports
+    #: it in the server's time zone, so it is wrong if the session has another time
+    #: zone.
     created: datetime
-    #: Seconds from then to the job's end, or until now.
+    #: Seconds from `created` to the job's end, or until now.
     seconds: float
 
     @property
@@ -84,7 +86,7 @@ def unfinished(connection: DatabaseWrapper) -> list[Job]:
     first.
     """
     jobs = _read(connection, "AND state IN %s", [UNFINISHED])
-    # A part can be unfinished by its state after the job has ended.
+    # A part can have an unfinished state although its job has ended.
     return [job for job in jobs if not job.is_finished]
 
 
@@ -110,12 +112,13 @@ def _read(
     params: Sequence[Any],
     limit: str = "",
 ) -> list[Job]:
-    # Old servers call this time the start. Newer ones have no start of a queued job.
+    # Older servers call this time the start. Newer servers have a start_time as well,
+    # which is NULL for a queued job.
     created = "create_time"
     if connection.tidb_version < (6, 1):
         created = "IFNULL(start_time, NOW(6))"
     with connection.cursor() as cursor:
-        # The times are in the time zone of the session.
+        # The server returns these times in the time zone of the session.
         cursor.execute(
             "SELECT job_id, job_type, table_name, table_id, state, schema_state, "
             f"row_count, query, UNIX_TIMESTAMP({created}), "
@@ -154,7 +157,7 @@ def _read(
 
 
 def _with_parts(rows: Iterable[Job]) -> list[Job]:
-    """Return jobs with the rows that their parts have processed."""
+    """Return the jobs, with the rows of their parts added to the rows of each job."""
     jobs: dict[int, Job] = {}
     parts: dict[int, int] = {}
     for row in rows:

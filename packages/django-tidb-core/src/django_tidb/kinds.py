@@ -1,8 +1,8 @@
 """
-The effect of a statement, as far as it can be read from its text.
+The effect of a statement, as far as its text shows the effect.
 
-It is read for each statement that a cursor executes. A statement that this
-module does not understand may do everything.
+The cursor asks for the effect of each statement before it sends the statement. A
+statement that this module cannot parse may have every effect.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def _parts(words: Sequence[str]) -> Effect:
             effect |= _WRITES
         elif after == "(" and (
             word in _LOCK_FUNCTIONS
-            # Without an argument it only reads.
+            # LAST_INSERT_ID() without an argument only reads.
             or (word == "LAST_INSERT_ID" and padded[i + 2] != ")")
         ):
             effect |= _SESSION

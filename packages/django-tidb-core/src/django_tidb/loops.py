@@ -53,8 +53,8 @@ class _Code:
 
     def position(self, offset: int) -> int:
         """Return the position of the instruction that contains `offset`."""
-        # The offset of a frame can be that of a cache, which belongs to the
-        # instruction before it, or that of a prefix.
+        # While a frame executes an instruction, its offset can be that of the
+        # instruction's cache or of a prefix.
         while offset not in self.positions:
             offset -= 1
         position = self.positions[offset]
@@ -96,8 +96,8 @@ class Loop:
 
     code: CodeType
     _position: int
-    # Only this call of the function. Keeping the frame itself would keep all of its
-    # variables.
+    # Identify the call of the function without the frame, which would keep all local
+    # variables alive.
     _frame_id: int
 
     @classmethod

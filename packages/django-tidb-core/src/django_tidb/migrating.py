@@ -1,15 +1,15 @@
 """
-The tag that ``migrate`` adds to its DDL statements, and the counter that it shows
-while one of them takes long.
+The tag and the counter of DDL statements that ``migrate`` sends.
 
-TiDB executes a DDL statement as a job that outlives the client; see jobs.py. The tag,
-a comment in front of the statement, tells which migration a job belongs to. So a
-``migrate`` that finds a job of an earlier one waits for it, and one that loses its
-connection during a statement waits for the statement's job.
+TiDB executes a DDL statement as a job that outlives the client; see jobs.py. The tag is
+a comment in front of the statement that names the migration. By the tag, a new run of
+``migrate`` finds a job of an earlier run and waits for it. If ``migrate`` loses its
+connection during a statement, it finds and awaits the job in the same way. The counter
+shows the progress of a job that takes long.
 
-compat.py wraps Django's functions that apply migrations, and says here for which
-connection and command they run. For all other callers of a schema editor,
-:func:`current` is None, and nothing in this module has an effect.
+compat.py wraps Django's functions that apply migrations, and calls :func:`running` with
+the connection and the command. For all other callers of a schema editor,
+:func:`current` is None, and this module has no effect.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ logger = logging.getLogger("django.db.backends.schema")
 DELAY = 5.0
 #: Seconds between two questions about a job.
 INTERVAL = 1.0
-#: Seconds between two lines, at first and at most, if the output is no terminal.
+#: Seconds between two lines of progress if the output is no terminal: the first
+#: interval, and the longest one.
 LINES_INTERVALS = (10.0, 60.0)
 
 _TAG = re.compile(r"/\* django-tidb migrate(?: ([\w.-]+))? \*/ ", re.ASCII)
@@ -102,8 +103,8 @@ class MigrateRun:
         self.connection = connection
         self._command = command
         self._is_quiet = not getattr(command, "verbosity", 1)
-        #: Whether code or SQL of the project has been executed. It may have changed the
-        #: session, so that another session cannot replace it.
+        #: Whether code or SQL of the project has been executed. It may have set state
+        #: of the session, which a new session would lack.
         self.has_run_code = False
         self._tag = "/* django-tidb migrate */ "
         # Statements whose jobs of an earlier run this one has waited for.
@@ -123,8 +124,8 @@ class MigrateRun:
 
     def wait_for_earlier(self, app_labels: set[str]) -> None:
         """
-        Wait for jobs that an earlier ``migrate`` has left running or queued for
-        migrations of these apps. This asks the server once if there are none.
+        Wait for the running and queued jobs of an earlier ``migrate`` that belong to
+        migrations of these apps. If there are none, this method sends only one query.
         """
         try:
             found = jobs.unfinished(self.connection)
@@ -149,7 +150,7 @@ class MigrateRun:
     def has_waited_for(self, sql: str) -> bool:
         """
         Return whether :meth:`wait_for_earlier` has waited for a job of this statement.
-        It answers this once: the same statement may be needed again later.
+        The method returns True once: the same statement may be needed again later.
         """
         if sql not in self._earlier:
             return False
@@ -170,8 +171,8 @@ class MigrateRun:
     @contextmanager
     def sending(self, sql: str) -> Iterator[str]:
         """
-        Yield the DDL statement with its tag, for the block to send. After
-        :data:`DELAY`, a counter is shown until the end of the block.
+        Add the tag to a DDL statement and yield it; the block sends it. If the block
+        takes longer than :data:`DELAY`, the counter is shown until its end.
         """
         if self._is_quiet:
             yield self._tag + sql
@@ -196,17 +197,18 @@ class MigrateRun:
                     began = time.monotonic()
                     if job := _job_of(tag, sql, jobs.unfinished(other)):
                         counter.show(str(job))
-                    # Older servers read all finished jobs as well.
+                    # On older servers, the query reads all finished jobs too, so repeat
+                    # it less often if it is slow.
                     ended.wait(max(INTERVAL, 10 * (time.monotonic() - began)))
         except Exception:
-            # The statement itself must not fail because its counter does.
+            # A failure of the counter must not make the statement fail.
             logger.warning("The progress of %s is not shown.", sql, exc_info=True)
 
     def wait_after(self, error: DatabaseError, sql: str) -> bool | None:
         """
-        Wait for the job of a statement, which may have outlived `error`. Return
-        whether there was a job, or None if this run cannot go on. If the connection
-        was lost, there is a new one afterwards.
+        Wait for the job of a statement, which may have outlived `error`. Return whether
+        there was a job, or None if this run cannot continue. If the connection was
+        lost, this method opens a new connection.
         """
         if error.args[0] not in _OUTLIVED:
             return None
@@ -239,18 +241,21 @@ class MigrateRun:
 
 
 def _job_of(tag: str, sql: str, found: list[Job]) -> Job | None:
-    """Return the job of a statement among `found`, of which the newest is first."""
+    """
+    Return the newest job of a statement among the jobs `found`, which begin with the
+    newest.
+    """
     return next((job for job in found if job.query == tag + sql), None)
 
 
 class _Counter:
     """
-    The display of a job's progress: on one line of a terminal that is written again
-    and again, or on a line of its own every now and then.
+    The display of a job's progress. A terminal has one line that is overwritten; any
+    other output gets a new line at intervals.
     """
 
     def __init__(self, out: OutputWrapper, before: str = "") -> None:
-        """`before` is written first: "\\n" ends the line of migrate's own text."""
+        """`before` is written first: "\\n" ends the line that ``migrate`` has begun."""
         self._out = out
         self._in_place = out.isatty()
         self._before = before
@@ -276,7 +281,7 @@ class _Counter:
         self._out.flush()
 
     def close(self) -> None:
-        """Leave the last line where it is, and begin a new one."""
+        """Keep the last line of the progress, and begin a new line."""
         if self._length:
             self._out.write("")
             self._length = 0

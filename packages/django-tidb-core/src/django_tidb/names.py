@@ -1,10 +1,9 @@
 """
-Names of tables, as ``Meta.db_table`` gives them.
+Names of tables, as in ``Meta.db_table``.
 
-Django's MySQL backend puts a name in backticks unless it stands in them
-already, and does nothing else to it. So a table of another database is written
-``other`.`name`` or ```other`.`name```, and a backtick in a name is written
-twice.
+Django's MySQL backend encloses a name in backticks unless the name has them already,
+and does not change it otherwise. So both "other`.`name" and "`other`.`name`" are the
+table "name" of the database "other", and a backtick in a name is doubled.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ def quote(name: str) -> str:
 
 def escaped(name: str) -> str:
     """
-    Return a name as ``quote_name()`` of Django's MySQL backend takes it: that
-    adds the outer backticks only.
+    Return a name in the form that ``quote_name()`` of Django's MySQL backend expects,
+    which adds only the outer backticks: backticks in the name are doubled.
     """
     return name.replace("`", "``")
 
 
 def in_format(sql: str) -> str:
     """
-    Return SQL as it is sent with parameters: the percent signs in its quoted
-    names are doubled, and the others stay.
+    Return SQL for execution with parameters: the percent signs in quoted names are
+    doubled, and all others stay.
     """
     if "%" not in sql:
         return sql
@@ -52,9 +51,9 @@ class TableName:
     @classmethod
     def of(cls, db_table: str) -> TableName:
         """
-        Return the name that ``db_table`` of a model, or a quoted name, is.
+        Parse the ``db_table`` of a model, or a quoted name.
 
-        Raises ValueError if Django would write no name for it.
+        Raises ValueError if Django would not write `db_table` as a name.
         """
         quoted = db_table
         if not (db_table.startswith("`") and db_table.endswith("`")):
@@ -71,11 +70,16 @@ class TableName:
 
     @property
     def sql(self) -> str:
-        """The name in backticks, after that of the database if there is one."""
+        """
+        The name in backticks, with the name of the database in front if there is one.
+        """
         return ".".join(map(quote, filter(None, (self.database, self.name))))
 
     def is_same(self, other: TableName) -> bool:
-        """Return whether both name the same table: upper and lower case are equal."""
+        """
+        Return whether both are names of the same table. The case of letters does not
+        matter.
+        """
         return (self.database.lower(), self.name.lower()) == (
             other.database.lower(),
             other.name.lower(),
