@@ -1,9 +1,9 @@
 """
-Measure this backend beside its peers: ``hatch run bench:NAME``.
+Measure this backend and comparable packages: ``hatch run bench:NAME``.
 
-Each contender has an environment of its own, and all use the same server. The
-rounds alternate, so that a machine that is busy is so for all of them; what
-counts is the ratio of the medians. The results are written to results/NAME.json
+Each contender has its own environment, and all contenders use the same server. The
+rounds of the contenders alternate, so that a busy machine slows down all of them alike.
+The result is the ratio of the medians. The results are written to results/NAME.json
 beside this file.
 """
 
@@ -131,7 +131,7 @@ def run(name: str, rounds: int, python: str) -> dict[str, Any]:
             sqlite = {**environ, "BENCH_ENGINE": "django.db.backends.sqlite3"}
             measure(pythons[OURS], "migrations", sqlite, folder)
             for number in range(rounds):
-                # The contenders take turns at being the first of a round.
+                # In each round, another contender is the first.
                 first = number % len(contenders)
                 for contender in contenders[first:] + contenders[:first]:
                     own = {**environ, "BENCH_ENGINE": CONTENDERS[contender][0]}

@@ -1,11 +1,11 @@
 """
-Measure django-tidb-vector beside its peers: ``hatch run bench:vector``.
+Measure django-tidb-vector and comparable packages: ``hatch run bench:vector``.
 
-Ours and django-tidb 6.0.1 own the same import name, so each has an environment
-and a process of its own; ours has the codec of pgvector in it too, and is
-compared with raw mysqlclient and ready-made text. All use the same server, in
-alternation: what counts is the ratio of the medians. The results are written to
-results/vector.json beside this file.
+django-tidb-vector and django-tidb 6.0.1 have the same import name, so each has its own
+environment and process. The environment of django-tidb-vector also contains the codec
+of pgvector. The third contender is raw mysqlclient with ready-made text. All use the
+same server, in alternation, and the result is the ratio of the medians. The results are
+written to results/vector.json beside this file.
 """
 
 from __future__ import annotations
@@ -182,11 +182,11 @@ def rows(results: dict[str, Any], contender: str, count: int) -> None:
 
 def searches(results: dict[str, Any], row: Any, distance: Any, vectors: Any) -> None:
     """
-    Search alternately with the driver alone and with Django, which orders the rows by
-    a distance and by a function of Django's own. Each search has a vector of its own,
-    because the server may cache results. Each search with Django follows one with the
-    driver, because code that has waited for the server finds the caches of the
-    processor cold.
+    Search alternately with the driver alone and with Django. Django orders the rows by
+    a distance, and by one of Django's own functions. Each search uses another vector,
+    because the server may cache results. Each search with Django follows a search with
+    the driver, so that both begin with cold caches of the processor, after waiting for
+    the server.
     """
     from django.db import connection
     from django.db.models.functions import Power
@@ -305,7 +305,7 @@ def run(python: str, rounds: int, count: int) -> dict[str, Any]:
             for name in (OURS, UPSTREAM):
                 found = measure(pythons[name], environ, "codec", name)
                 measured.setdefault(f"codec, {name}", []).append(found)
-            # The contenders take turns at being the first of a round.
+            # In each round, another contender is the first.
             names = ["raw", OURS, UPSTREAM]
             for name in names[number % 3 :] + names[: number % 3]:
                 own = pythons.get(name, pythons[OURS])

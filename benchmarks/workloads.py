@@ -183,7 +183,7 @@ def flush() -> None:
 
 
 def prepare_rows() -> Any:
-    """Return a model with an empty table of its own."""
+    """Return a model with a separate, empty table."""
     from django.db import connection, models
 
     class Row(models.Model):
@@ -261,7 +261,7 @@ def get() -> None:
 
 
 def drivers() -> None:
-    """Measure the processor time of the process, which depends on the driver."""
+    """Measure the processor time of this process, which depends on the driver."""
     row = prepare_rows()
     from django.db import connection
     from django.utils import timezone
@@ -289,7 +289,9 @@ def drivers() -> None:
 
 
 def statements() -> None:
-    """Measure the server's time for single statements, the least that is possible."""
+    """
+    Measure the server's time for single statements, which no backend can undercut.
+    """
     fresh_database()
     driver = raw()
     driver.select_db(NAME)

@@ -42,8 +42,9 @@ QUESTIONS = (
 ROUNDS = 15
 # The seconds within which each phase must have ended.
 DEADLINE = 300.0
-# The error numbers of MySQL's client and of PyMySQL after which the connection is
-# lost: it was refused, the server has gone away, it broke, or it was closed before.
+# The error numbers of a lost connection, from MySQL's client and from PyMySQL: the
+# connection was refused, the server has gone away, the connection broke, or the
+# connection was closed before.
 LOST_CONNECTION = (2003, 2006, 2013, 0)
 
 
@@ -74,8 +75,8 @@ class Client(threading.Thread):
         self.answers: list[list[str]] = []
         self.acknowledged: list[str] = []
         self.unknown: list[str] = []
-        self.used: Counter[str] = Counter()  # rounds, by server
-        self.server: str | None = None  # the one that it is connected to
+        self.used: Counter[str] = Counter()  # rounds by server
+        self.server: str | None = None  # the server of the connection
         self.longest_pause = 0.0
         self.renew = threading.Event()
         self._stop_asked = threading.Event()
@@ -91,7 +92,7 @@ class Client(threading.Thread):
                 self.longest_pause = max(self.longest_pause, time.monotonic() - start)
                 self.rounds += 1
                 if self.renew.is_set():
-                    # Django closes a connection that is older than CONN_MAX_AGE too.
+                    # Close the connection, as Django does after CONN_MAX_AGE.
                     self._disconnect()
                     self.renew.clear()
         except BaseException as error:
@@ -108,7 +109,7 @@ class Client(threading.Thread):
         self.answers.append([hit.name for hit in hits])
         marker = f"{self.question} ({self.name}, search {self.rounds + 1})"
         self._repeat("a write", lambda: self._write(marker, hits[0]))
-        if self.server is not None:  # the connection was not lost at the very end
+        if self.server is not None:  # the connection may be lost at the end
             self.used[self.server] += 1
 
     def _search(self) -> list[Document]:
@@ -220,13 +221,13 @@ def let_run(clients: list[Client], log: Log) -> None:
 
 
 def spread(clients: list[Client], names: Iterable[str]) -> None:
-    """Have clients connect anew until every server of `names` is in use."""
+    """Let clients reconnect until every server of `names` is in use."""
     names = set(names)
 
     def is_spread() -> bool:
         servers = {client.server for client in clients}
         if None in servers or any(client.renew.is_set() for client in clients):
-            return False  # they are about to connect
+            return False  # some clients are reconnecting
         if names <= servers:
             return True
         for client in clients:

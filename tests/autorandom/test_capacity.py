@@ -39,7 +39,7 @@ def test_names_of_tables_are_case_insensitive():
 
 @pytest.fixture
 def other_database(transactional_db):
-    """The name of an empty database; it has capitals, a space and a percent sign."""
+    """Create an empty database whose name has capitals, a space and a percent sign."""
     name = connection.ops.quote_name("test_Other 50%")
     with connection.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE {name}", None)
@@ -64,7 +64,7 @@ def test_tables_of_another_database(other_database, make_model):
     assert usage[names[0]].capacity == 2**57 - 1
     assert usage[names[0]].used >= 2**50
     assert usage[names[1]].capacity == 2**58 - 1
-    # The report is about the current database.
+    # Without `tables`, only the tables of the current database are reported.
     assert names[0] not in {each.table for each in id_usage()}
 
 

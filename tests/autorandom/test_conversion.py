@@ -17,7 +17,9 @@ RANDOM = BigAutoRandomField(primary_key=True)
 
 
 class History:
-    """A model Author and a Book that refers to it, changed by migrations."""
+    """
+    The models Author and Book, where a Book refers to an Author, changed by migrations.
+    """
 
     def __init__(self, pk, **options):
         self.state = ProjectState()
@@ -111,7 +113,9 @@ def check_rows(history, ann, bob):
 
 
 def check(history, ann, bob):
-    """Check the rows, and that the counter in new ids exceeds that in the old ones."""
+    """
+    Check the rows, and that the counters in new ids exceed the counters in old ids.
+    """
     mask = 2 ** (63 - 10) - 1
     new = check_rows(history, ann, bob)
     assert min(author.pk & mask for author in new) > max(ann & mask, bob & mask)
@@ -292,7 +296,7 @@ IMPOSSIBLE = [
 
 
 def fill_any(history):
-    """Insert rows, with explicit ids if the field does not generate any."""
+    """Insert rows, with explicit ids if the field does not generate ids."""
     if isinstance(history["Author"]._meta.pk, models.AutoField):
         return fill(history)
     Author, Book = history["Author"], history["Book"]
@@ -378,8 +382,8 @@ def test_the_cache_goes_with_auto_increment(history):
 
 @pytest.mark.parametrize("killed_before", [True, False])
 def test_rows_that_come_before_a_migration_is_run_again(history, killed_before):
-    # With AUTO_ID_CACHE 1 the migration sets the counter in a statement of its own,
-    # and a migration can be killed before that statement.
+    # With AUTO_ID_CACHE 1, the migration sets the counter in a separate statement, and
+    # can be killed before this statement.
     h = history(models.BigAutoField(primary_key=True), tidb_auto_id_cache=1)
     ann, bob = fill(h)
     with (
@@ -395,7 +399,7 @@ def test_rows_that_come_before_a_migration_is_run_again(history, killed_before):
             try:
                 cursor.execute("INSERT INTO autorandom_author (name) VALUES ('new')")
             except IntegrityError:
-                # The random bits of the drawn id are 0, and a row already has this id.
+                # The random bits of the new id are 0, and a row already has this id.
                 assert killed_before
     h.alter(RANDOM)
     Author = h["Author"]
@@ -467,7 +471,7 @@ def test_table_whose_name_is_no_word(history):
 
 @pytest.fixture
 def other_database(transactional_db):
-    """The name of an empty database; it has capitals, a space and a percent sign."""
+    """Create an empty database whose name has capitals, a space and a percent sign."""
     with connection.cursor() as cursor:
         cursor.execute("CREATE DATABASE `test_Other 50%`", None)
     yield "test_Other 50%"

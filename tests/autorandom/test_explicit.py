@@ -161,7 +161,7 @@ def test_connection_that_breaks_in_the_block(tidb):
         tidb.execute(f"KILL TIDB {cursor.fetchone()[0]:d}")
         for _ in range(100):
             cursor.execute("SELECT SLEEP(0.05)")
-    # The connection was closed, and not kept with the variable switched on.
+    # The connection was closed, because the variable could not be switched off.
     assert connection.connection is None
     connection.close()
     assert not is_allowed()
@@ -303,7 +303,9 @@ def test_raw_saves_elsewhere():
 
 @pytest.fixture
 def pending(make_model, create_tables):
-    """A model whose table has been made before its key was a BigAutoRandomField."""
+    """
+    Return a model whose table was created before its key became a BigAutoRandomField.
+    """
     Before = make_model(
         "Before",
         id=models.BigAutoField(primary_key=True),
@@ -342,7 +344,7 @@ def test_pending_migration(pending, key):
         warnings.resetwarnings()
         for n in range(10, 15):
             pending.objects.create(pk=n)
-    # Python shows a warning with the same text once.
+    # Python shows a warning with the same text only once.
     assert len(caught) == 1
 
 

@@ -51,8 +51,8 @@ def test_create_table_with_range():
 
 @pytest.mark.django_db(transaction=True)
 def test_keys():
-    # Each row has a transaction of its own, because all rows of one transaction get
-    # the same random bits.
+    # Each row is created in a separate transaction, because all rows of one transaction
+    # get the same random bits.
     events = [Event.objects.create(name=str(n)) for n in range(20)]
     assert len({event.pk for event in events}) == 20
     # With five random bits, all 20 are the same with a probability of 32 ** -19.
@@ -93,7 +93,7 @@ def test_other_databases_see_a_big_auto_field():
     assert field.db_type(sqlite) == plain.db_type(sqlite)
     assert field.rel_db_type(sqlite) == plain.rel_db_type(sqlite)
     assert field.db_parameters(sqlite) == plain.db_parameters(sqlite)
-    # SQLite counts ids up; other tests may have drawn some before.
+    # SQLite counts ids up, and other tests may have used the first ids.
     first, second = (Event.objects.using("sqlite").create().pk for _ in range(2))
     assert first + 1 == second < 2**31
 

@@ -1,4 +1,4 @@
-"""The check of generic foreign keys."""
+"""Test the check of generic foreign keys."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_keys_that_are_relations_count_as_auto_random(make_model):
 
 
 def test_declared_relations_exclude_other_models(make_model):
-    """If some models declare a GenericRelation, the check looks at no others."""
+    """If some models declare a GenericRelation, the check considers no other models."""
     Tag = generic(make_model, models.IntegerField())
     Ticket = make_model(
         "Ticket", id=models.BigAutoField(primary_key=True), tags=GenericRelation(Tag)

@@ -120,7 +120,8 @@ def test_options_come_from_abstract_models_only(make_model):
     assert make_model("Thing", Base)._meta.tidb_auto_id_cache == 50
     meta = {**vars(Base.Meta), "abstract": False}
     assert make_model("Other", Base, meta=meta)._meta.tidb_auto_id_cache == 50
-    # Like most options, it is not for the tables of child models.
+    # Like most options, this option is not inherited by child models, which have their
+    # own tables.
     assert not hasattr(make_model("Child", Ticket)._meta, "tidb_auto_id_cache")
 
 
@@ -267,7 +268,8 @@ def test_makemigrations_tells_what_tidb_cannot_alter(old, new):
 
 
 def test_histories_of_django_tidb_keep_their_options():
-    # django-tidb wrote the options into CreateModel, for it had no operation for them.
+    # django-tidb wrote the options into CreateModel, because it had no operation for
+    # them.
     state = ProjectState()
     create = migrations.CreateModel(
         "Thing",

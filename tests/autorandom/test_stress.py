@@ -1,4 +1,4 @@
-"""Many writers at once: unique ids, spread over the shards."""
+"""Test many writers at once: the ids are unique, and spread over the shards."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ for n in range(int(sys.argv[6])):
 
 
 def check(keys):
-    # The ids that the writers got are distinct, and are those in the table.
+    # The writers got distinct ids, which are the ids in the table.
     assert len(keys) == len(set(keys)) == WRITERS * ROWS
     assert set(Event.objects.values_list("pk", flat=True)) == set(keys)
     # The ids are unique even without their random bits.

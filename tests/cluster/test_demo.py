@@ -1,4 +1,6 @@
-"""scripts/demo --cluster: a server is killed while the demo searches and writes."""
+"""
+Test scripts/demo --cluster: a server is killed while the demo searches and writes.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ SCRIPT = ROOT / "scripts" / "demo_cluster.py"
 
 @pytest.fixture(scope="module")
 def lines(cluster_binaries, haproxy):
-    """The lines of the demo's log, without the times."""
+    """Return the lines of the demo's log, without the times."""
     environ = {
         name: value
         for name, value in os.environ.items()
@@ -48,7 +50,7 @@ def test_searches_and_writes_go_on(lines):
     ]
     both, without, again = rounds
     assert both.keys() == again.keys() == {"tidb-1", "tidb-2"}
-    # One round of each client may still be counted for the killed server.
+    # A client may count one more round for the killed server, hence one less here.
     assert without["tidb-1"] >= 4 * 14
 
 

@@ -1,4 +1,4 @@
-"""The test mode TIDB_CLUSTER: see tests/roaming.py."""
+"""Test the test mode TIDB_CLUSTER: see tests/roaming.py."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_external_server(monkeypatch):
 
 @pytest.fixture
 def connection(fresh_cluster, tmp_path, django_db_blocker):
-    """A connection that roams between two servers, as the alias "roaming"."""
+    """Return a connection that roams between two servers, with the alias "roaming"."""
     cluster = fresh_cluster(config=roaming.config(tmp_path))
     mode = roaming.Roaming(server.port for server in cluster.servers)
     settings = {

@@ -30,7 +30,7 @@ class Session:
         self.cursor = connection.cursor()
 
     def execute(self, *statements):
-        """Execute statements; return the rows of the last one."""
+        """Execute statements; return the rows of the last statement."""
         for statement in statements:
             self.cursor.execute(statement)
         return self.cursor.fetchall()
@@ -73,7 +73,7 @@ class TestIds:
         assert [insert(s) for s in (one, two, one, two)] == [1, 30001, 2, 30002]
         assert one.value(self.KNOWN) == 3
         assert two.value(self.KNOWN) == 30003
-        # The first id that no server has reserved is the same on both.
+        # The first id that no server has reserved is the same on both servers.
         for session in (one, two):
             rows = session.execute("SHOW TABLE t NEXT_ROW_ID")
             assert max(row[3] for row in rows) == 60001
@@ -89,7 +89,8 @@ class TestVariables:
         one, two = sessions
         one.execute("SET GLOBAL max_execution_time = 54321")
         try:
-            # The global value reaches the other server; open sessions keep their own.
+            # The global value reaches the other server; open sessions keep their own
+            # values.
             wait_until(lambda: two.value("SELECT @@global.max_execution_time") == 54321)
             assert two.value("SELECT @@max_execution_time") == 0
             with connect(cluster.servers[1]) as new:
@@ -139,7 +140,7 @@ def test_owner_of_ddl(sessions, cluster):
 
 
 def test_server_is_killed(fresh_cluster):
-    """The locks of a killed server are released, and another one runs the DDL."""
+    """The locks of a killed server are released, and another server runs the DDL."""
     servers = fresh_cluster().servers
     with connect(servers[0]) as any_connection:
         address = Session(any_connection).execute("ADMIN SHOW DDL")[0][2]

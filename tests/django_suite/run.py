@@ -65,12 +65,12 @@ DJANGOS = {
     "6.1": ("6.1.3", ">=3.12,<3.14"),
 }
 
-# Requirements in Django's tests/requirements/py3.txt that are not installed: those
-# for services that are not available here, and those of GIS.
+# Requirements in Django's tests/requirements/py3.txt that are not installed: clients of
+# services that are not available here, and the libraries of GIS.
 LEFT_OUT = ("geoip2", "pylibmc", "pywatchman", "redis", "selenium")
 
-# The releases for which the tests of Django before 5.2 were written; with later
-# ones some tests fail on every database.
+# The tests of Django before 5.2 were written for these releases; with later releases,
+# some tests fail on every database.
 OF_THEIR_TIME = ("asgiref<3.9", "tblib<3.1")
 
 # Without this setting, TiDB allows only some functions in an expression index:
@@ -79,8 +79,8 @@ TIDB_CONFIG = """\
 [experimental]
 allow-expression-index = true
 """
-# Clusters have pessimistic transactions by default. A single server without a
-# cluster has optimistic ones before TiDB 7:
+# Transactions are pessimistic by default on clusters. On a single server without a
+# cluster, they are optimistic by default before TiDB 7:
 # https://docs.pingcap.com/tidb/stable/pessimistic-transaction
 TIDB_TRANSACTION_MODE_SQL = "SET GLOBAL tidb_txn_mode = 'pessimistic'"
 # TiDB has CHECK constraints from 7.2 on, if this variable is set:
@@ -94,7 +94,8 @@ WITHOUT_CHECK_CONSTRAINTS = ("6.1.1", "5.1")
 TIDB_WITHOUT_SCHEMA_CACHE_SQL = "SET GLOBAL tidb_schema_cache_size = 0"
 WITH_SCHEMA_CACHE = ("8.5.6",)
 
-# Capabilities of root without which tests of file permissions have to run.
+# The capabilities of root that are dropped, because tests of file permissions fail with
+# them.
 ROOT_CAPABILITIES = "-dac_override,-dac_read_search,-fowner"
 
 
@@ -104,7 +105,8 @@ class SuiteError(Exception):
 
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
-    # The tests need a server of their own, with this configuration and variables.
+    # The tests start a server with this configuration and these variables, so ignore a
+    # running server.
     for name in ("TIDB_HOST", "TIDB_PORT", "TIDB_USER", "TIDB_PASSWORD"):
         os.environ.pop(name, None)
     summary = arguments.summary.absolute()
@@ -218,7 +220,8 @@ def _source(release: str) -> Path:
     with tempfile.TemporaryDirectory(dir=directory.parent) as temporary:
         _call(
             *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
-            # Another Python than this one may run the tests.
+            # The tests may run with another Python than this script, so ignore its
+            # version here.
             *("--ignore-requires-python", "--no-binary", "Django"),
             *("--dest", temporary, f"Django=={release}"),
         )
@@ -237,8 +240,8 @@ def _source(release: str) -> Path:
 
 def _environment(source: Path, release: str, python: str, driver: str) -> Path:
     """
-    Return the Python of an environment with that Django, the requirements of its
-    tests, the driver, and django-tidb-core from this checkout.
+    Return the Python of an environment with Django from `source`, the requirements of
+    Django's tests, the driver, and django-tidb-core from this checkout.
     """
     requirements = _requirements(source)
     if release < "5.2":
@@ -269,7 +272,8 @@ def _environment(source: Path, release: str, python: str, driver: str) -> Path:
 def _requirements(source: Path) -> list[str]:
     lines = (source / "tests" / "requirements" / "py3.txt").read_text().splitlines()
     return [
-        # sys.platform is an old name of this marker, which not every tool knows.
+        # sys.platform is an old name of the marker sys_platform, which not every tool
+        # knows.
         line.replace("sys.platform", "sys_platform")
         for line in lines
         if line.strip() and not line.startswith(("#", *LEFT_OUT))

@@ -20,12 +20,12 @@ LAST_LINES = 4
 
 class SuiteRunner(DiscoverRunner):
     """
-    Writes the summary that run.py describes to the file that the variable
-    DJANGO_SUITE_SUMMARY names, after the last test.
+    Write the summary that run.py describes after the last test. The variable
+    DJANGO_SUITE_SUMMARY names the file.
     """
 
     def setup_databases(self, **kwargs):
-        # There are statements only for a server that was started for this run.
+        # The variable contains statements only if the server was started for this run.
         statements = json.loads(os.environ["DJANGO_SUITE_SET_UP_SQL"])
         with connection._nodb_cursor() as cursor:
             for statement in statements:

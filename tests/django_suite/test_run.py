@@ -1,4 +1,4 @@
-"""The parts of the runner that need no server; .ci/run runs the rest."""
+"""Test the parts of the runner that need no server; .ci/run runs the rest."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ if __name__ == "__main__":
 
 
 class Project:
-    """A Django project in a folder of its own, used through manage.py."""
+    """A Django project in a separate folder, used through manage.py."""
 
     def __init__(self, path: Path, name: str) -> None:
         self.path = path
@@ -104,7 +104,7 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path, tidb):
-    """An empty project with an empty database."""
+    """Return an empty project with an empty database."""
     name = f"project_{os.getpid()}"
     tidb.execute(f"DROP DATABASE IF EXISTS {name}")
     tidb.execute(f"CREATE DATABASE {name}")

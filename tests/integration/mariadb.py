@@ -41,8 +41,7 @@ def find_program(name: str) -> str | None:
 
 class MariaDB:
     """
-    A running server: `settings` are those of a Django database, without its
-    NAME.
+    A running server. `settings` are the settings of a Django database without NAME.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,8 +53,8 @@ class MariaDB:
 
     @contextmanager
     def cursor(self) -> Iterator[Any]:
-        """Yield a cursor of a connection of its own."""
-        # The driver need not be installed where a server is only started.
+        """Yield a cursor of a separate connection."""
+        # A process that only starts the server does not need the driver.
         import MySQLdb
 
         connection = MySQLdb.connect(
@@ -74,12 +73,11 @@ class MariaDB:
 @contextmanager
 def running_mariadb(install_db: str, mariadbd: str) -> Iterator[MariaDB]:
     """
-    Start an empty server, which listens on a socket alone, with the programs
-    `mariadb-install-db` and `mariadbd`; stop it and remove its data after the
-    block.
+    Start an empty server that listens on a socket only, with the programs
+    `mariadb-install-db` and `mariadbd`. Stop it and remove its data after the block.
 
-    Raises MariaDBError, with what the server said, if it cannot be started or
-    does not answer within START_TIMEOUT.
+    Raises MariaDBError, with the output of the server, if the server cannot be started
+    or does not answer within START_TIMEOUT.
     """
     with tempfile.TemporaryDirectory(prefix="mariadb-") as name:
         directory = Path(name)
@@ -121,7 +119,7 @@ def running_mariadb(install_db: str, mariadbd: str) -> Iterator[MariaDB]:
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
-                # Ctrl-C must reach the tests only, which then end the server.
+                # Ctrl-C must reach only the tests, which then stop the server.
                 start_new_session=True,
             )
         try:

@@ -1,4 +1,4 @@
-"""The demo, run as its README says."""
+"""Test the demo, which is run as its README says."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def first_output(demo):
 
 
 def tables(output):
-    """The hits of each question: distance, kind, name and docstring."""
+    """Return the hits of each question: distance, kind, name and docstring."""
     tables = {}
     for line in output.splitlines():
         if question := re.fullmatch(r"(.+) \(\d+ ms\)", line):
@@ -296,7 +296,7 @@ def test_unknown_words(demo, first_output):
 
 
 def test_no_server(demo):
-    # Nobody may listen on port 1.
+    # No server listens on port 1.
     result = demo.manage("demo", TIDB_HOST="127.0.0.1", TIDB_PORT="1")
     assert result.returncode == 1
     assert result.stderr.startswith(

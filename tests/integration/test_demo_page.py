@@ -1,4 +1,4 @@
-"""The page of the demo, tested in a browser."""
+"""Test the page of the demo in a browser."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def server(tidb_server, tmp_path_factory):
-    """The address of the page, and the password of the admin."""
+    """Return the address of the page, and the password of the admin."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -151,7 +151,7 @@ def test_page(server, browser):
     assert "VEC_L2_DISTANCE" in browser.find_element(By.ID, "sql").text
     assert "TopN" in browser.find_element(By.ID, "plan").text
 
-    # A filter by module.
+    # Filter by the module.
     Select(browser.find_element(By.NAME, "module")).select_by_visible_text(
         "django.core"
     )
@@ -160,7 +160,7 @@ def test_page(server, browser):
     assert len(inside) == 10
     assert all(name.startswith("django.core.") for name in inside)
 
-    # This link searches for documents that are like the first hit.
+    # This link searches for documents that are similar to the first hit.
     click(browser, ".like")
     assert f"More like {inside[0]}" in browser.find_element(By.ID, "summary").text
     assert inside[0] not in names(browser)

@@ -1,4 +1,4 @@
-"""Every code block of the how-to guides and topics runs, in its order."""
+"""Test that every code block of the how-to guides and topics runs, in its order."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Guide:
             file.write(text)
 
     def follow(self, until=None):
-        """Run the blocks up to the one that `until` is in; return their output."""
+        """Run the blocks up to the block that contains `until`; return their output."""
         output = []
         while self.blocks and (until is None or until not in self.blocks[0][1]):
             language, code = self.blocks.pop(0)
@@ -164,7 +164,8 @@ def test_convert_to_auto_random(project, tidb, key):
         assert kind in tidb.fetchone()[1]
     project.manage("makemigrations", "--check")
     if key == "BigAutoField":
-        # The rest is tested with one of the keys only.
+        # The remaining part is the same for both keys, so it is tested with one of
+        # them.
         return
     for name, text in GUESTBOOK.items():
         project.write(f"guestbook/{name}.py", text)

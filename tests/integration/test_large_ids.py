@@ -1,4 +1,4 @@
-"""Ids above 2**53 in the admin, forms, serializers and a JSON API."""
+"""Test ids above 2**53 in the admin, forms, serializers and a JSON API."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """
-A project with a MariaDB beside its TiDB uses the MariaDB as without our packages.
-A MariaDB with our ENGINE is refused.
+Test a MariaDB beside TiDB in the same project. The project uses MariaDB as it would
+without our packages. A MariaDB with our ENGINE is refused.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Tag(models.Model):
         {meta}
 """
 
-# A migration that has schema editors change existing tables.
+# In this migration, schema editors change existing tables.
 CHANGES = """\
 import django
 from django.db import migrations, models
@@ -118,7 +118,8 @@ class Migration(migrations.Migration):
     ]
 """
 
-# A script that prints what a project can observe of each database, default first.
+# A script that prints everything that a project can observe of each database, with the
+# default database first.
 PROBE = """\
 import io
 import json
@@ -271,7 +272,7 @@ for _ in range(2):
 
 @pytest.fixture(scope="session")
 def mariadb():
-    """A MariaDB server of our own."""
+    """Start a MariaDB server for these tests."""
     programs = [find_program(name) for name in ("mariadb-install-db", "mariadbd")]
     if None in programs:
         pytest.skip(
@@ -306,7 +307,7 @@ def answer(project, mariadb, *apps, databases, key, meta="pass"):
 
 @pytest.fixture(scope="module")
 def without(tmp_path_factory, tidb_server, mariadb):
-    """The answer of a project that has none of our packages."""
+    """Return the output of PROBE in a project that has none of our packages."""
     project = Project(tmp_path_factory.mktemp("without"), "without")
     return answer(
         project,
@@ -318,7 +319,10 @@ def without(tmp_path_factory, tidb_server, mariadb):
 
 @pytest.fixture(scope="module")
 def beside(tmp_path_factory, tidb, mariadb):
-    """The output of a project that uses TiDB with all packages, beside MariaDB."""
+    """
+    Return the output of PROBE in a project that uses TiDB with all packages, and
+    MariaDB.
+    """
     name = f"beside_{os.getpid()}"
     tidb.execute(f"CREATE DATABASE {name}")
     project = Project(tmp_path_factory.mktemp("beside"), name)
@@ -361,7 +365,7 @@ def test_keys(beside):
 
 
 def misdirect(project, mariadb, **settings):
-    """Give the project a database of the MariaDB with our ENGINE."""
+    """Configure a database on MariaDB with our ENGINE in the project."""
     settings = {**mariadb.settings, "ENGINE": "django_tidb", **settings}
     project.configure(
         "django.contrib.contenttypes",
@@ -401,7 +405,8 @@ def test_engine_of_mariadb(project, mariadb, command, name):
 
 
 def test_engine_of_mariadb_for_a_user_without_privileges(project, mariadb):
-    # The server does not tell such a user that there is no tidb_version().
+    # To a user without privileges, the server does not report that tidb_version() does
+    # not exist.
     with mariadb.cursor() as cursor:
         cursor.execute("CREATE DATABASE readable")
         cursor.execute("CREATE USER reader@localhost")

@@ -1,6 +1,6 @@
 """
-DDL that outlives ``manage.py migrate``, and its counter, for a user who has rights on
-the project's database only.
+Test DDL that outlives ``manage.py migrate``, and the counter of ``migrate``. The user
+has rights on the project's database only.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ INDEX = """
 
 @pytest.fixture
 def user(project, tidb):
-    """The environment of a user who has rights on the project's database only."""
+    """
+    Return the environment of a user who has rights on the project's database only.
+    """
     name = f"user_{os.getpid()}"
     tidb.execute(f"DROP USER IF EXISTS {name}")
     tidb.execute(f"CREATE USER {name} IDENTIFIED BY 'secret'")
@@ -44,7 +46,10 @@ def user(project, tidb):
 
 @pytest.fixture
 def app(project, user, tidb):
-    """A project with a table, and a migration that adds an index to it."""
+    """
+    Return a project with a table, and with a migration that adds an index to this
+    table.
+    """
     tidb.execute("SHOW GLOBAL VARIABLES LIKE 'tidb_enable_metadata_lock'")
     if not tidb.fetchall():
         pytest.skip("TiDB before 6.3 has no metadata lock, for which DDL waits.")
@@ -61,8 +66,8 @@ def app(project, user, tidb):
 @pytest.fixture
 def holder(app, user):
     """
-    A connection with an open transaction that has used the table. DDL waits for the
-    end of the transaction.
+    Return a connection with an open transaction that has used the table. DDL waits for
+    the end of this transaction.
     """
     with closing(
         MySQLdb.connect(
@@ -78,7 +83,7 @@ def holder(app, user):
 
 
 class Migrate:
-    """A ``manage.py migrate`` that runs while the test goes on."""
+    """A ``manage.py migrate`` that runs in the background of the test."""
 
     def __init__(self, app, user, *args):
         self.output = ""
@@ -227,7 +232,7 @@ def test_statement_is_killed(app, user, tidb, holder, kill):
             [user["TIDB_USER"]],
         )
         ((session,),) = tidb.fetchall()
-        # The KILL takes effect when the job has ended.
+        # The KILL takes effect only after the job has ended.
         tidb.execute(f"{kill} {session}")
         holder.rollback()
         output = migrate.end()

@@ -1,4 +1,7 @@
-"""Commands that need no database do not connect to it, so it need not exist."""
+"""
+Test that commands which need no database do not connect to it, so that the database
+need not exist.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ class Book(models.Model):
 
 @pytest.fixture
 def app(project, tidb):
-    """A project with models, whose database does not exist."""
+    """Return a project with models, whose database does not exist."""
     project.write("app/__init__.py", "")
     project.write("app/models.py", MODELS.format(django=django.VERSION[:2]))
     project.configure("app", "django_tidb", "django_tidb_autorandom")

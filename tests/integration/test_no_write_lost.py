@@ -1,10 +1,9 @@
 """
-Tests that no acknowledged write is lost and that no write is made twice: with many
-threads that change the same row, with deadlocks, and with connections that are cut
-at every byte.
+Test that no acknowledged write is lost, and that no write is made twice.
 
-The connections are made with the driver of the environment, so the cells of
-continuous integration run this with both drivers.
+Many threads change the same row, deadlocks occur, and connections are cut at every
+byte. The connections use the driver of the environment; continuous integration runs
+this module with both drivers.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ HOW = pytest.mark.parametrize("how", [How.CLOSE, How.RESET], ids=lambda how: how
 
 @pytest.fixture
 def reconnect(transactional_db, monkeypatch):
-    """A function that gives the connections of all threads other settings."""
+    """Return a function that reconnects all threads with other settings."""
 
     def change(**settings):
         for name, value in settings.items():
@@ -222,7 +221,7 @@ def test_transfers_that_are_cut_at_every_byte(reconnect, how):
     """
     bank = Bank()
     transfer = retry(backoff=0)(bank.transfer)
-    # All keys have the same length, and so has each statement.
+    # All keys have the same length, so all statements of a kind have the same length.
     keys = iter(range(10_000, 100_000))
     acknowledged, unknown = {}, {}
     with proxied(reconnect) as proxy:
@@ -251,8 +250,8 @@ def test_transfers_that_are_cut_at_every_byte(reconnect, how):
                     acknowledged[key] = (number, *place)
                 assert cut.done.wait(PATIENCE)
     made = bank.assert_exact(acknowledged, unknown)
-    # Only the outcome of COMMIT is ever unknown, and both outcomes occur. COMMIT is
-    # also sent if the connection is cut after the whole answer to what precedes it.
+    # Only the outcome of COMMIT can be unknown, and both outcomes occur. COMMIT is also
+    # sent if the connection is cut after the whole answer to the statement before it.
     commit = 4
     before_commit = (commit - 1, Direction.TO_CLIENT, life[commit - 1].answered)
     assert {place for place in unknown.values() if place[0] != commit} <= {
@@ -264,7 +263,7 @@ def test_transfers_that_are_cut_at_every_byte(reconnect, how):
 
 @HOW
 def test_connecting_that_is_cut_at_every_byte(reconnect, how):
-    """The connection is cut at each byte in each direction before it is ready."""
+    """The connection is cut at each byte, in each direction, before it can be used."""
     bank, keys = Bank(), []
     transfer = retry(backoff=0)(bank.transfer)
     with proxied(reconnect) as proxy:

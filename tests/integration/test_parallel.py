@@ -1,4 +1,4 @@
-"""Tests of a project in several processes: ``manage.py test --parallel``."""
+"""Test a project's tests in several processes: ``manage.py test --parallel``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Book(models.Model):
     author = models.ForeignKey(Author, models.CASCADE)
 """
 
-# A migration with a row, which the database of every process must have.
+# This migration inserts a row, which the database of every process must contain.
 MIGRATION = """\
 from django.db import migrations
 
@@ -75,7 +75,7 @@ class DTests(Base, TransactionTestCase):
 
 @pytest.fixture
 def app(project, tidb):
-    """A project with tests; its test databases are removed."""
+    """Return a project with tests; remove its test databases afterwards."""
     project.write("app/__init__.py", "")
     project.write("app/models.py", MODELS)
     project.write("app/tests.py", TESTS)
@@ -129,8 +129,8 @@ def test_parallel(app, tidb, method):
 
 
 def test_databases_are_kept(app, tidb):
-    # ATests and BTests would fail here: a TransactionTestCase deletes the rows of
-    # migrations, and kept databases do not get them again.
+    # ATests and BTests would fail here. A TransactionTestCase deletes the rows of
+    # migrations, and kept databases do not get these rows again.
     labels = ("app.tests.CTests", "app.tests.DTests")
     options = ("--parallel", "2", "--noinput", "--keepdb")
     for _ in range(2):

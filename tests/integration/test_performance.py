@@ -1,4 +1,4 @@
-"""Tests that the figures in the documentation are those in benchmarks/results/."""
+"""Test that the figures in the documentation come from benchmarks/results/."""
 
 from __future__ import annotations
 

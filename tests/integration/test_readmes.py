@@ -1,4 +1,4 @@
-"""Every code block of the READMEs runs."""
+"""Test that every code block of the READMEs runs."""
 
 from __future__ import annotations
 
@@ -109,7 +109,8 @@ def test_readme(readme, project):
     )
     for command in commands:
         project.manage(*command)
-        # The README's migrations depend on the one that makemigrations has written.
+        # The README's migrations depend on the migration that makemigrations has
+        # written.
         while migrations:
             project.write(*migrations.popitem())
     for code in shell:

@@ -1,4 +1,4 @@
-"""django-reversion brings back deleted rows of AUTO_RANDOM tables."""
+"""Test that django-reversion restores deleted rows of AUTO_RANDOM tables."""
 
 from __future__ import annotations
 

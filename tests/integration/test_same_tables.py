@@ -1,4 +1,6 @@
-"""Migrations make the same tables as with django-tidb, in fewer statements."""
+"""
+Test that migrations create the same tables as with django-tidb, in fewer statements.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +106,7 @@ class Sale(models.Model):
             models.UniqueConstraint(fields=["book", "customer"], name="one_sale")
         ]
 """
-# Changes of the models that a redundant index of a foreign key could prevent.
+# A redundant index of a foreign key could prevent these changes of the models.
 LATER = (
     MODELS.replace('unique_together = [("author", "title")]', "pass")
     .replace('models.Index(fields=["owner", "-price"], name="book_owner_price"),', "")
@@ -117,7 +119,7 @@ LATER = (
 
 @pytest.fixture(scope="module")
 def upstream(tmp_path_factory):
-    """A function that runs manage.py with django-tidb."""
+    """Return a function that runs manage.py with django-tidb."""
     if django.VERSION >= (6, 1):
         pytest.skip(
             "No django-tidb for Django 6.1: https://pypi.org/project/django-tidb/"
@@ -172,11 +174,12 @@ def tables(tidb, name):
 
 def without_redundancy(lines):
     """
-    Leave out indexes of foreign keys whose column is the first one of another index,
-    and django-tidb's CHECK (JSON_VALID(...)), which the type JSON makes redundant.
+    Remove indexes of foreign keys whose column is the first column of another index.
+    Also remove django-tidb's CHECK (JSON_VALID(...)), which the type JSON makes
+    redundant.
     """
     lines = [line for line in lines if " CHECK ((json_valid(" not in line]
-    # The numbers of the other CHECK constraints depend on the one that is left out.
+    # The numbers of the other CHECK constraints depend on the removed constraint.
     lines = [re.sub(r"_chk_\d+", "_chk", line) for line in lines]
     # On Django 4.2, django-tidb doubles the percent signs of comments.
     lines = [line.replace("%%", "%") for line in lines]

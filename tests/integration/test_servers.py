@@ -1,4 +1,4 @@
-"""Servers that report another version than their own."""
+"""Test servers that report another version than their own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DATABASES = {
 
 @pytest.fixture(scope="module")
 def other_server(another_server):
-    """A second server, whose VERSION() is a MySQL's."""
+    """Start a second server, whose VERSION() is the version of a MySQL."""
     with another_server('server-version = "8.4.0"') as server:
         assert server.version == "8.4.0"
         yield server
@@ -57,7 +57,7 @@ def test_replaced_version_string(project, other_server):
             cursor.execute("CREATE DATABASE x")
         """
     )
-    # Upserts of MySQL 8.4 would be a syntax error here.
+    # MySQL 8.4's syntax of upserts would be a syntax error here.
     project.write("app/__init__.py", "")
     project.write(
         "app/models.py",

@@ -1,4 +1,4 @@
-"""The worker of django-tasks-db, configured as docs/ref/settings.md says."""
+"""Test the worker of django-tasks-db, configured as docs/ref/settings.md says."""
 
 from __future__ import annotations
 
@@ -63,7 +63,10 @@ ENQUEUE = f"""
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    """A folder with django-tasks-db, whose requirements exclude some Djangos."""
+    """
+    Return a folder with django-tasks-db, which pip would refuse for some versions of
+    Django.
+    """
     folder = tmp_path_factory.mktemp("django-tasks-db")
     packages = ("django-tasks-db", "django-stubs-ext", "typing_extensions")
     subprocess.run(
@@ -128,7 +131,7 @@ def test_workers(project, path, tidb):
     assert sorted(number for number, *_ in runs) == list(range(TASKS))
     processes = Counter(process for _, process, _, _ in runs)
     assert list(processes.values()) == [TASKS // WORKERS] * WORKERS
-    # The workers run at the same time, and not one after the other.
+    # The workers ran at the same time, not one after the other.
     assert any(
         process != other and began < other_began < ended
         for _, process, began, ended in runs

@@ -1,4 +1,4 @@
-"""A plugin of a third party, which uses every hook, built and installed."""
+"""Test a third-party plugin that uses every hook, after building and installing it."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ PLUGINS = [
     SOURCE / "src",
 ]
 
-# Attributes of connections and schema editors that Django documents, or that its
-# backends have for fields, indexes and other schema editors.
+# Attributes of connections and schema editors that Django documents, or that Django's
+# backends provide for fields, indexes and other schema editors.
 OF_DJANGO = {
     *("connection.connection", "connection.cursor", "connection.ensure_connection"),
     *(
@@ -76,7 +76,7 @@ HOOKS = [
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    """A folder with the plugin, as an installer unpacks its wheel."""
+    """Return a folder with the plugin, as an installer unpacks its wheel."""
     path = tmp_path_factory.mktemp("ttl_plugin")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", path],
@@ -91,7 +91,7 @@ def site(tmp_path_factory):
 
 @pytest.fixture
 def app(project, site, monkeypatch):
-    """A project with the plugin and a migrated app."""
+    """Return a project with the plugin and a migrated app."""
     monkeypatch.setenv("PYTHONPATH", str(site))
     project.write("app/__init__.py", "")
     write_models(project)
@@ -116,7 +116,7 @@ def test_the_plugin_uses_every_hook():
     plugin = type(
         runpy.run_path(str(SOURCE / "src/example_tidb_ttl/plugin.py"))["plugin"]
     )
-    # `legacy_imports` is for plugins with modules that django-tidb had before.
+    # `legacy_imports` is for plugins with modules that were part of django-tidb.
     assert {name for name in HOOKS if name not in vars(plugin)} == {"legacy_imports"}
 
 
@@ -197,7 +197,7 @@ def test_the_documented_names_of_core_exist():
 
 @pytest.fixture
 def plugin_of_the_reference(tmp_path, monkeypatch):
-    """The code blocks of the reference, installed as a distribution."""
+    """Install the code blocks of the reference as a distribution."""
     site = tmp_path / "site"
     package = site / "example_tidb_ttl"
     package.mkdir(parents=True)
@@ -353,7 +353,9 @@ def test_ttl_sleeps_while_a_table_is_rebuilt(app, tidb):
 
 @pytest.fixture
 def tickets(app):
-    """A table with a row that is older than its column `expires`."""
+    """
+    Create a table with a row that was inserted before the column `expires` was added.
+    """
     ticket = """
 class Ticket(models.Model):
     name = models.CharField(max_length=9)

@@ -1,4 +1,4 @@
-"""TLS with both drivers, from the same OPTIONS."""
+"""Test TLS with both drivers, with the same OPTIONS."""
 
 from __future__ import annotations
 
@@ -90,16 +90,16 @@ class Driver:
         return self._executor.submit(function, *args, **kwargs).result()
 
     def cipher(self, server, options, **settings):
-        """Return the cipher of a new connection to `server`, "" for plain text."""
+        """Return the cipher of a new connection to `server`, or "" for plain text."""
         statement = "SHOW STATUS LIKE 'Ssl_cipher'"
         return self.call(ask, statement, server.port, options, **settings)[1]
 
     @property
     def checks_every_name(self):
         """
-        Whether VERIFY_CA verifies the host name too. In MariaDB's client library
-        one option switches both checks. Its versions are 3.x; those of MySQL's
-        library are 8 and above.
+        Whether VERIFY_CA verifies the host name as well. In MariaDB's client library,
+        one option switches both checks. The library's versions are 3.x, and those of
+        MySQL's library are 8 and above.
         """
         return self.name == "mysqlclient" and self.call(client_version)[0] == "3"
 
@@ -144,7 +144,7 @@ def other_ca(folder):
 
 @pytest.fixture(scope="module")
 def server(another_server, authority, ca, folder):
-    """A server whose certificate is signed by the CA and has the name HOST."""
+    """Start a server whose certificate is signed by the CA and has the name HOST."""
     certificate = authority.issue_cert(HOST)
     files = {"ssl-ca": ca}
     for option, blob in {
@@ -160,7 +160,7 @@ def server(another_server, authority, ca, folder):
 
 @pytest.fixture(scope="module")
 def auto_server(another_server, folder):
-    """A server that makes a self-signed certificate."""
+    """Start a server that creates a self-signed certificate."""
     storage = json.dumps(str(folder))
     config = f"tmp-storage-path = {storage}\n[security]\nauto-tls = true\n"
     with another_server(config) as server:
@@ -171,7 +171,7 @@ def auto_server(another_server, folder):
 
 @pytest.fixture(scope="module")
 def auto_ca(auto_server, folder):
-    """The path of the self-signed certificate of `auto_server`."""
+    """Return the path of the self-signed certificate of `auto_server`."""
     (path,) = folder.rglob("tmp-storage/cert.pem")
     return str(path)
 
@@ -396,7 +396,10 @@ def test_pymysql_context(driver, mode, files, expected):
 
 
 def times_that_cas_are_read(port, options):
-    """Return how often two connections read the CAs of the system, which is slow."""
+    """
+    Return how often two connections load the CA certificates of the system, which is
+    slow.
+    """
     with mock.patch("ssl.SSLContext.load_default_certs", autospec=True) as read:
         for _ in range(2):
             with contextlib.suppress(OperationalError):
@@ -475,7 +478,7 @@ def test_unknown_cipher(driver):
 
 
 def test_several_servers(driver, server, plain_server, ca):
-    """The name of the connected server is verified, of several in HOST."""
+    """With several servers in HOST, the name of the connected server is verified."""
     asked = options("VERIFY_IDENTITY", ca)
     with socket.socket() as closed:
         closed.bind((HOST, 0))
@@ -494,7 +497,7 @@ def test_several_servers(driver, server, plain_server, ca):
 
 @pytest.fixture
 def shell(capfd, django_db_blocker):
-    """A function that returns the cipher of a dbshell, "" for plain text."""
+    """Return a function that returns the cipher of a dbshell, or "" for plain text."""
     for name in ("mysql", "mariadb"):
         if shutil.which(name):
             break
@@ -509,7 +512,7 @@ def shell(capfd, django_db_blocker):
         assert connection.connection is None
         return capfd.readouterr().out.split("\t")[1].strip()
 
-    # The shells connect to other servers than that of the test database.
+    # The shells connect to other servers than the server of the test database.
     with django_db_blocker.unblock():
         yield shell
 
@@ -534,7 +537,7 @@ def test_shell_never_goes_on_in_plain_text(shell, plain_server, ca, mode):
 def test_shell_with_a_wrong_ca(shell, server, other_ca, mode):
     with pytest.raises(CalledProcessError):
         shell(server, options(mode, other_ca))
-    # Without a CA in the options, the client trusts those of the system or none.
+    # Without a CA in the options, the client trusts the system's CAs or no CA.
     with pytest.raises(CalledProcessError):
         shell(server, {"ssl_mode": mode})
 

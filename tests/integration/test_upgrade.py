@@ -1,4 +1,4 @@
-"""Projects of users of django-tidb continue to work."""
+"""Test that projects of users of django-tidb continue to work."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_default_auto_field(project, tidb, path):
     project.manage("migrate")
     for table in ("app_note", "app_tag", "app_note_tags"):
         assert "AUTO_RANDOM(5)" in show_create_table(tidb, project, table)
-    # Django's own apps set their default_auto_field.
+    # Django's own apps have their own default_auto_field.
     for table in ("auth_user", "django_admin_log", "django_content_type"):
         assert "AUTO_INCREMENT" in show_create_table(tidb, project, table)
     project.shell(
@@ -127,8 +127,8 @@ def test_tidb_auto_id_cache(project, tidb, first, default):
 
 
 def test_tidb_auto_id_cache_without_the_app(project, tidb):
-    # Users of django-tidb have this option without an app for it in INSTALLED_APPS,
-    # and the first models to be imported are Django's own.
+    # In a project of django-tidb, models use this option although INSTALLED_APPS
+    # contains none of our apps, and Django's own models are imported first.
     add_app(
         project,
         """\

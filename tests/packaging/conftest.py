@@ -15,7 +15,10 @@ def source_files():
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory):
-    """The built distributions, and the files that the build added to the checkout."""
+    """
+    Build the distributions; return them and the files that the build added to the
+    checkout.
+    """
     before = source_files()
     directory = tmp_path_factory.mktemp("built")
     for name in MODULES:

@@ -25,8 +25,8 @@ MODULES = {
 PACKAGES = Path(__file__).resolve().parents[2] / "packages"
 # The timeout in seconds. The compilation of mysqlclient takes longest.
 TIMEOUT = 300
-# Prefixes of variables that would make the checkout or the environment of the
-# tests visible. Those of proxies, certificates and package indexes are kept.
+# Prefixes of variables that would make the checkout or the environment of the tests
+# visible. Variables of proxies, certificates and package indexes are kept.
 FOREIGN = ("DJANGO_", "HATCH", "PYTEST", "PYTHON")
 
 
@@ -48,13 +48,13 @@ def run(*command: str | Path, cwd: Path, environ: dict[str, str] | None = None) 
 
 
 def in_wheel(wheel: Path) -> metadata.Distribution:
-    """Return the distribution in the file `wheel`; nothing is installed."""
+    """Return the distribution in the file `wheel` without installing it."""
     [distribution] = metadata.distributions(path=[str(wheel)])
     return distribution
 
 
 def hashes(distribution: metadata.Distribution) -> dict[str, str]:
-    """Return the files and their hashes in RECORD, which lists itself without one."""
+    """Return the files in RECORD with their hashes; RECORD itself has no hash."""
     assert distribution.files is not None
     return {str(file): file.hash.value for file in distribution.files if file.hash}
 
@@ -80,8 +80,8 @@ class Environment:
     """
     A new, empty virtual environment of the running Python.
 
-    It gets our distributions from `built`, everything else from the package
-    index, and the version of Django that the tests run with, if it is `pinned`.
+    Our distributions come from `built`, and everything else from the package index. If
+    `pinned` is true, Django has the version with which the tests run.
     """
 
     def __init__(self, directory: Path, built: Built, *, pinned: bool = True) -> None:
@@ -104,7 +104,7 @@ class Environment:
         [self.site_packages] = venv.glob("lib/python*/site-packages")
 
     def run(self, *command: str | Path, cwd: Path | None = None) -> str:
-        """Run `command` as if the environment was activated."""
+        """Run `command` as if the environment were activated."""
         return run(*command, cwd=cwd or self.directory, environ=self.environ)
 
     def python(self, code: str) -> str:

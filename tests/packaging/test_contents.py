@@ -40,7 +40,7 @@ def metadata_of(wheel):
 
 
 def requirements(wheel):
-    """The unconditional requirements: names and specifiers."""
+    """Return the unconditional requirements: names and specifiers."""
     return {
         requirement.name: requirement.specifier
         for requirement in metadata_of(wheel).requires_dist or ()
@@ -81,7 +81,7 @@ def test_sdist_builds_the_same_wheel(built, name, tmp_path):
         files = {member.name for member in archive if member.isfile()}
         archive.extractall(tmp_path, filter="data")
     top = sdist.name.removesuffix(".tar.gz")
-    # Hatchling adds .gitignore, with the patterns of the files that it left out.
+    # Hatchling adds .gitignore, which lists the patterns of files that it left out.
     about = {".gitignore", "CHANGELOG.md", "LICENSE", "PKG-INFO", "README.md"}
 
     assert files == {

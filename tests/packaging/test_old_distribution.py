@@ -1,6 +1,6 @@
 """
-The distribution django-tidb, which contained the import package before
-django-tidb-core did, installed beside it and replaced by it with a real pip.
+Test the distribution django-tidb, which contained the import package before
+django-tidb-core. A real pip installs it beside django-tidb-core, and replaces it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WITH_DATABASE = ("--database", "default")
 
 @pytest.fixture(scope="module")
 def project_environment(built, tmp_path_factory, tidb_server):
-    """An environment with a new project, and neither distribution."""
+    """Return an environment with a new project, and with neither distribution."""
     environment = Environment(tmp_path_factory.mktemp("project"), built)
     environment.install("pip", "django", "pymysql")
     environment.run("django-admin", "startproject", "project")
@@ -51,7 +51,7 @@ def project_environment(built, tmp_path_factory, tidb_server):
 def environment(project_environment):
     yield project_environment
     project_environment.run("pip", "uninstall", "--yes", CORE, OLD)
-    # The folder may be left by a failed test, with files that pip does not know.
+    # A failed test may have left this folder, with files that pip does not know.
     package = project_environment.site_packages / MODULES[CORE]
     shutil.rmtree(package, ignore_errors=True)
 
@@ -97,8 +97,8 @@ def test_old_one_installed_over_core(environment):
     environment.run("pip", "install", CORE)
     environment.run("pip", "install", OLD)
 
-    # The engine of the old distribution is used, which has no warning; core's app
-    # has it.
+    # The engine of the old distribution is used, which has no such warning; the warning
+    # comes from core's app.
     assert environment.differences(CORE) == python_files(environment, OLD)
     assert "tidb.W001" not in check(environment, *WITH_DATABASE)
     output = check(environment, *WITH_APP)

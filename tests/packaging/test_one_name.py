@@ -1,6 +1,8 @@
 """
-The first command of each README is a complete installation: it runs in an empty
-environment without a compiler, and a project works with the installed packages.
+Test that the first command of each README is a complete installation.
+
+The command runs in an empty environment without a compiler, and a project works with
+the installed packages.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tests that the documents name the versions that the test matrix has."""
+"""Test that the documents name the versions that the test matrix contains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A new Wagtail project, made as docs/howto/wagtail.md says."""
+"""Test a new Wagtail project that is made as docs/howto/wagtail.md says."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ print("checked")
 
 
 class Project:
-    """A new environment, and the project that the page makes in it."""
+    """A new environment, and the project that the page creates in it."""
 
     def __init__(self, environment, server, name):
         self.environment = environment
@@ -93,7 +93,7 @@ class Project:
         return self.environment.run("python", "manage.py", *arguments, cwd=self.path)
 
     def sh(self, line):
-        """Run a line of a block of the page; return what it prints."""
+        """Run a line of a block of the page; return its output."""
         program, *arguments = line.replace('"', "").split()
         if program == "pip":
             assert arguments.pop(0) == "install"
@@ -113,7 +113,7 @@ class Project:
         return ""
 
     def follow(self, page):
-        """Follow the blocks of a page; return what they print."""
+        """Run the blocks of a page; return their output."""
         text = page.read_text()
         blocks = BLOCK.findall(text)
         assert len(blocks) == text.count("```") / 2
@@ -147,7 +147,7 @@ def project(built, tmp_path, tidb, tidb_server):
 def test_wagtail(project):
     *_, migrated, found = project.follow(PAGE)
 
-    # Five creations and one removal are left out.
+    # The migrations create five FULLTEXT indexes and remove one; all six are left out.
     assert migrated.count("Left out") == 6
     assert "wagtailsearch.0009_remove_ngram_autocomplete" in migrated
     assert found.count("Green tea from Uji") == 2

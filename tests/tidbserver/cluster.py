@@ -40,7 +40,7 @@ from tests.tidbserver.supervisor import (
     Supervisor,
 )
 
-# Debian installs HAProxy where only root looks for commands.
+# Debian installs HAProxy in this folder, which is only on root's PATH.
 SYSTEM_COMMANDS = "/usr/sbin"
 # The release of the whole cluster.
 RELEASE = RELEASES[DEFAULT_VERSION]
@@ -55,7 +55,7 @@ STORE = Program(
     tag_variable=RELEASE.tag_variable,
     sources=("unistore-server/main.go",),
 )
-# PD has a Go module of its own, because its etcd is older than the server's.
+# PD has its own Go module, because its etcd is older than the server's.
 PD = Program(
     name="pd-server",
     version=RELEASE.version,
@@ -85,9 +85,9 @@ merge-schedule-limit = 0
 hot-region-schedule-limit = 0
 """
 
-# A server locks its folder for temporary data, and a restarted server may find the
-# lock of the one that is ending. The store does not answer batched commands; with
-# them the start of a server would never end.
+# A tidb-server locks its folder for temporary data, and a restarted server may find the
+# lock of the server that is ending. The store does not answer batched commands, with
+# which a server would never finish its start.
 SERVER_CONFIG = """\
 split-table = false
 skip-register-to-dashboard = true
@@ -108,10 +108,10 @@ SET GLOBAL tidb_enable_async_commit = OFF;
 SET GLOBAL tidb_enable_1pc = OFF;
 """
 
-# A server that is killed refuses connections at once, and HAProxy then takes
-# another one (redispatch). The checks find a server that is shutting down, or
-# does not answer; they allow for a machine under heavy load, because a server
-# that is marked as down in error loses its new connections.
+# A killed server refuses connections at once, and HAProxy then chooses another server
+# (redispatch). The checks detect a server that is shutting down or does not answer.
+# Their timeouts allow for a machine under heavy load, because a server that is marked
+# as down by mistake gets no new connections.
 PROXY_CONFIG = """\
 global
     maxconn 1000
@@ -200,7 +200,7 @@ class ClusterServer(Process):
 
     @property
     def environ(self) -> dict[str, str]:
-        """The variables that point another process at this server."""
+        """The variables with which another process connects to this server."""
         return _environ(self.port)
 
     def _ask_for_version(self) -> str:
@@ -264,7 +264,7 @@ class Cluster:
         return {**_environ(self.port), "TIDB_SERVERS": servers}
 
     def as_server(self) -> Server:
-        """Return the first server as what running_server() gives."""
+        """Return the first server in the form that running_server() yields."""
         first = self.servers[0]
         return Server(
             host=LOOPBACK,
@@ -287,8 +287,8 @@ class Cluster:
             if not process.is_running:
                 process.start(timeout)
         stopped = [server for server in self.servers if not server.is_running]
-        # Servers that set up the cluster together disturb each other: it took
-        # 27 seconds instead of 3.
+        # Servers that initialize the cluster together slow each other down: 27 seconds
+        # instead of 3. So start one server alone at first.
         for server in stopped[:1]:
             server.start(timeout)
         for server in stopped[1:]:

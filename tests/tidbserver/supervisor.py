@@ -1,7 +1,9 @@
-"""Run programs that end with the process that started them, even if it is killed.
+"""
+Run programs that end with the process that started them, even if this process is
+killed.
 
-A Supervisor is a process of its own, so it survives the end of the process that it
-works for. It runs this file, so this module needs only the standard library.
+A Supervisor is a separate process, so it survives the end of the process for which it
+works. The process runs this file, so this module needs only the standard library.
 """
 
 from __future__ import annotations
@@ -54,9 +56,10 @@ def wait_for(
     timeout: float,
     check: Callable[[], None] = lambda: None,
 ) -> T:
-    """Return what `ask` returns as soon as it raises no OSError.
+    """
+    Return the result of `ask` as soon as `ask` raises no OSError.
 
-    `check` is called before each attempt; it raises if waiting is useless.
+    `check` is called before each attempt, and raises an error if waiting is useless.
     Raises NoAnswer, which names `address`, after `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
@@ -94,7 +97,7 @@ class Supervisor:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd=directory,
-                # Ctrl-C must reach the parent only, which then ends the supervisor.
+                # Ctrl-C must reach only the parent, which then ends the supervisor.
                 start_new_session=True,
             )
 
@@ -281,7 +284,8 @@ class _Programs:
                 preexec_fn=_die_with_parent(),
             )
         self._running[name] = process
-        # The file is replaced atomically, since it may be read at the same time.
+        # Replace the file atomically, because another process may read it at the same
+        # time.
         new = folder / "pid.new"
         new.write_text(str(process.pid))
         new.replace(folder / "pid")
@@ -296,7 +300,8 @@ class _Programs:
         self._running[name].send_signal(signum)
 
     def _kill_all(self) -> None:
-        # The data are not kept, and a graceful shutdown takes much longer.
+        # Kill the programs: a graceful shutdown takes much longer, and the data are
+        # removed anyway.
         for process in self._running.values():
             process.kill()
         for process in self._running.values():
@@ -368,7 +373,7 @@ def _die_with_parent() -> Callable[[], None] | None:
 
     def arrange() -> None:
         prctl(set_parent_death_signal, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the call
+        if os.getppid() != parent:  # the parent died before the call
             os._exit(1)
 
     return arrange

@@ -1,4 +1,4 @@
-"""The programs of the cluster, which can be ended and started again."""
+"""Test the programs of the cluster, which can be stopped and started again."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class TestFaults:
             connection.cursor().execute("BEGIN")
             connection.cursor().execute("INSERT INTO d.t VALUES (1)")
             first.stop()
-        # The stopped server holds no locks, and is no longer the owner of DDL.
+        # The stopped server holds no locks any more, and no longer executes the DDL.
         execute(added, "INSERT INTO d.t VALUES (1)", "ALTER TABLE d.t ADD v INT")
         assert execute(added, "ADMIN SHOW DDL")[0][2] == added.address
         first.start()

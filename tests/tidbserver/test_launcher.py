@@ -30,7 +30,7 @@ LAUNCHER = Path(launcher.__file__)
 ROOT = LAUNCHER.parents[2]
 RELEASE = RELEASES[DEFAULT_VERSION]
 VARIABLES = ("TIDB_HOST", "TIDB_PORT", "TIDB_USER", "TIDB_PASSWORD", "TIDB_VERSION")
-DEADLINE = 60  # seconds until something that is ending must have ended
+DEADLINE = 60  # seconds within which a program must have ended
 
 
 def write_command(path, script):
@@ -70,7 +70,7 @@ def binary():
 
 @pytest.fixture
 def commands(monkeypatch, tmp_path):
-    """The only directory on PATH, which is empty like the cache."""
+    """Return the only directory on PATH, which is empty; the cache is empty too."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     directory = tmp_path / "commands"
@@ -86,7 +86,7 @@ def commands(monkeypatch, tmp_path):
 
 @pytest.fixture
 def on_path(commands, binary, monkeypatch, tmp_path):
-    """The real server on PATH; its temporary files go to the returned folder."""
+    """Put the real server on PATH; return the folder for its temporary files."""
     (commands / "tidb-server").symlink_to(binary.path)
     temporary = tmp_path / "temporary"
     temporary.mkdir()

@@ -65,8 +65,8 @@ def test_round_trip_is_exact(vector):
     assert decode(encode(vector)).tobytes() == vector.tobytes()
 
 
-# The bits of the smallest and the largest numbers, of zeros, and of the one number
-# whose shortest text becomes its neighbour when it is read as a double first.
+# The bits of the smallest and largest numbers, of both zeros, and of the only number
+# whose shortest text is rounded to another float32 if it is first parsed as a double.
 EXTREMES = [0x00000001, 0x80000000, 0x007FFFFF, 0x7F7FFFFF, 0x15AE43FD, 0x95AE43FD]
 
 
@@ -91,13 +91,14 @@ def test_round_trip_through_the_server_is_exact(tidb):
 @pytest.mark.works("vector")
 @pytest.mark.parametrize("text", ["[7.038531e-26]", "[-7.038531e-26]"])
 def test_server_stores_its_own_text_as_another_number(tidb, text):
-    # encode() writes one more digit because of this; if this test fails, it need not.
+    # Because of this result, encode() writes one more digit for this number. If this
+    # test fails, TiDB has changed, and encode() need not do so any more.
     tidb.execute("SELECT CAST(%s AS VECTOR)", [text])
     ((answer,),) = tidb.fetchall()
     assert abs(float(answer[1:-1])) == 7.0385313e-26
 
 
-# decode() reads long texts in another way than short ones.
+# decode() uses another parser for long texts than for short texts.
 PADDING = ",0.25" * 200
 
 
@@ -108,12 +109,15 @@ def reader(request, monkeypatch):
 
 
 def both_lengths(*texts):
-    """Return the given texts of lists, and each of them with PADDING."""
+    """Return the given texts of lists, and each of them once more with PADDING."""
     return [*texts, *(f"{PADDING}]".join(text.rsplit("]", 1)) for text in texts)]
 
 
 def text_of_the_server(vector):
-    """Return the text that TiDB writes: no exponents, whole numbers without a point."""
+    """
+    Return the text that TiDB writes: without exponents, and whole numbers without a
+    point.
+    """
     numbers = (np.format_float_positional(number, trim="-") for number in vector)
     return f"[{','.join(numbers)}]"
 
@@ -139,7 +143,7 @@ def test_decode_is_exact_for_any_bits(seed, size, digits):
     vector = bits.view(np.float32)
     vector = np.where(np.isfinite(vector), vector, np.float32(-0.0))
     assert decode(text_of_the_server(vector)).tobytes() == vector.tobytes()
-    # simdjson reads numbers of this size.
+    # Make numbers of a size for which _decode_long() uses the result of simdjson.
     vector = np.round(vector.view(np.uint32) / 2**32 - 0.5, digits).astype(np.float32)
     assert decode(text_of_the_server(vector)).tobytes() == vector.tobytes()
 
@@ -195,7 +199,8 @@ def test_decode_in_threads():
         expected = vectors[number].tobytes()
         start.wait()
         for _ in range(100):
-            # None means that decode() has to use orjson, as the parser is in use.
+            # The parser is in use, so decode() has to use orjson, for which None
+            # stands.
             found = codec._decode_long(text)
             if found is None or found.tobytes() != expected:
                 wrong.append(number)
@@ -250,7 +255,7 @@ def test_parse_says_which_element_is_wrong():
 
 
 class Array:
-    """An object that numpy converts with __array__(), and that is no sequence."""
+    """An object that numpy converts by __array__(), and that is no sequence."""
 
     def __init__(self, value):
         self.value = value

@@ -1,4 +1,4 @@
-"""Vectors in the cloned test databases of parallel tests."""
+"""Test vectors in the cloned test databases of parallel tests."""
 
 from __future__ import annotations
 

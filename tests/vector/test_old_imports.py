@@ -1,4 +1,4 @@
-"""The import path of django-tidb 6 and before."""
+"""Test the import path of django-tidb 6 and earlier versions."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ TARGET = np.array([0.5, -1, 2])
 
 @pytest.fixture
 def norms(db):
-    """The distances of 30 vectors from TARGET, by their keys."""
+    """Return the distances of 30 vectors from TARGET by their keys."""
     vectors = np.random.default_rng(3).normal(size=(30, 3)).astype(np.float32)
     Item.objects.bulk_create(
         Item(pk=pk, embedding=vector) for pk, vector in enumerate(vectors, 1)
@@ -89,7 +89,7 @@ def test_filters_come_after_the_candidates(norms, metric):
     "metric", [CosineDistance, L1Distance, L2Distance, NegativeInnerProduct]
 )
 def test_rows_without_a_distance_are_no_candidates(norms, metric):
-    # The server sorts NULL before all distances.
+    # The server sorts NULL before all distances, so these rows must be left out.
     Item.objects.bulk_create(Item() for _ in range(20))
     arguments = {"metric": metric, "k": 3}
     found = Item.objects.nearest("embedding", TARGET, candidates=5, **arguments)

@@ -1,4 +1,4 @@
-"""The vector index on a cluster with TiFlash, the one that TIDB_HOST names."""
+"""Test the vector index on a cluster with TiFlash, which TIDB_HOST names."""
 
 from __future__ import annotations
 

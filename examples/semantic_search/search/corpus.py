@@ -14,14 +14,14 @@ import django
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.functional import LazyObject
 
-# Anything shorter repeats the name.
+# A shorter docstring only repeats the name.
 MIN_WORDS = 4
 
-# How a module of Django says that it needs an optional package, or an app
-# that this project does not install.
+# Modules of Django raise these errors if they need an optional package, or an app that
+# this project does not install.
 NEEDS_MORE = (ImportError, ImproperlyConfigured, LookupError, RuntimeError)
 
-# Each of its modules searches the whole system for GDAL before it says so.
+# Each module of GIS would search the whole system for GDAL before raising an error.
 GEODJANGO = "django.contrib.gis"
 
 
@@ -52,7 +52,9 @@ def collect() -> tuple[list[Entry], list[str]]:
 
 
 def _modules(package: ModuleType, passed_over: list[str]) -> Iterator[ModuleType]:
-    """Yield `package` and all below it; name in `passed_over` what fails."""
+    """
+    Yield `package` and the modules below it. Add modules that fail to `passed_over`.
+    """
     yield package
     for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         try:
@@ -68,7 +70,7 @@ def _modules(package: ModuleType, passed_over: list[str]) -> Iterator[ModuleType
 
 
 def _definitions(module: ModuleType) -> Iterator[tuple[str, str, object]]:
-    """Yield kind, dotted name and object for what `module` itself defines."""
+    """Yield kind, dotted name and object of everything that `module` itself defines."""
     yield "module", module.__name__, module
     for value in _namespace(module, module):
         kind = "class" if inspect.isclass(value) else "function"
@@ -80,9 +82,10 @@ def _definitions(module: ModuleType) -> Iterator[tuple[str, str, object]]:
 
 def _namespace(owner: ModuleType | type, module: ModuleType) -> Iterator[Any]:
     """Yield the classes and functions in `owner` that come from `module`."""
-    # A copy, for hasattr() makes some objects write to their namespace.
+    # Iterate over a copy, because hasattr() makes some objects write to their
+    # namespace.
     for value in list(vars(owner).values()):
-        # inspect would wake lazy objects, which need settings of their own.
+        # inspect would evaluate lazy objects, which need other settings.
         if isinstance(value, LazyObject):
             continue
         # Class methods, static methods and decorated functions are wrappers.
@@ -100,6 +103,6 @@ def _is_public(name: str) -> bool:
 
 
 def _is_written(text: str, name: str) -> bool:
-    # Models, dataclasses and named tuples get their signature for a docstring.
+    # Models, dataclasses and named tuples get their signature as a generated docstring.
     signature = f"{name.rpartition('.')[2]}("
     return len(text.split()) >= MIN_WORDS and not text.startswith(signature)

@@ -23,15 +23,15 @@ Vectors = npt.NDArray[np.float64]
 
 STOP_WORDS = ENGLISH_STOP_WORDS | {"django"}
 
-# The words in QuerySet, bulk_create, HTTPServer and get_object_or_404.
+# Words within names: QuerySet, bulk_create, HTTPServer and get_object_or_404.
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
-# Makes one word of "page" and "pages", "query" and "queries".
+# These endings are removed, so that "page" and "pages" are one word.
 ENDING = re.compile(r"(?<=\w{3})(?:ies|ing|ed|es|e|y|(?<!s)s)$")
 
 
 def words(text: str) -> list[str]:
-    """Return the words of `text` that mean something, without endings."""
+    """Return the words of `text` without stop words and endings."""
     found = (word.lower() for word in WORD.findall(text))
     return [
         ENDING.sub("", word)
@@ -52,12 +52,12 @@ class Embedder:
         summaries = [text.partition("\n\n")[0] for text in texts]
         self._tfidf = TfidfVectorizer(analyzer=words, sublinear_tf=True)
         self._tfidf.fit([*names, *texts])
-        # A name and a summary are short, but say as much as the rest.
+        # Names and summaries are short, but as important as the rest of the text.
         weights = sum(self._tfidf.transform(part) for part in (names, summaries, texts))
         self._reduce = make_pipeline(
             Normalizer(), TruncatedSVD(dimensions, random_state=0), Normalizer()
         )
-        # For matrices of this size several threads are slower than one, and
+        # For matrices of this size, several threads are slower than one thread, and
         # much slower on a busy machine.
         with threadpool_limits(limits=1, user_api="blas"):
             self.vectors: Vectors = self._reduce.fit_transform(weights)

@@ -1,4 +1,4 @@
-"""Settings of the demo. The environment says which TiDB it talks to."""
+"""Settings of the demo. Environment variables name the TiDB server."""
 
 from __future__ import annotations
 

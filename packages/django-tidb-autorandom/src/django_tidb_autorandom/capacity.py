@@ -31,8 +31,8 @@ _INTEGER = re.compile(r"(\w+?int|int)(?:\(\d+\))?( unsigned)?")
 class IdUsage:
     """The ids that one table has used."""
 
-    #: The name of the table: as it was given to :func:`id_usage`, or else as the
-    #: server writes it.
+    #: The name of the table, in the form that was passed to :func:`id_usage`, or as the
+    #: server writes it if no name was passed.
     table: str
     #: The name of the column that holds the ids.
     column: str
@@ -70,7 +70,7 @@ def id_usage(
     connection = connections[alias]
     if not is_tidb(connection):
         raise ValueError(f"The database {alias!r} is not a TiDB.")
-    # The given names by database, and by the table's name in lower case.
+    # The given names, first by database and then by the table's name in lower case.
     given: dict[str, dict[str, str]] = {}
     for each in tables or ():
         name = TableName.of(each)
@@ -87,9 +87,11 @@ def _usage_of_database(
     connection: DatabaseWrapper, database: str, given: dict[str, str] | None
 ) -> Iterator[IdUsage]:
     """
-    Yield the used ids of tables in one database, which is the current one if
-    `database` is empty. `given` has the names of the tables by their name in
-    lower case, and is None for all tables.
+    Yield the used ids of tables in one database, or in the current database if
+    `database` is empty.
+
+    `given` maps names in lower case to the names that the caller gave. Only these
+    tables are read, or all tables if `given` is None.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -129,7 +131,8 @@ def _usage(
     else:
         kind = "AUTO_INCREMENT"
         integer = _INTEGER.match(column_type)
-        # An AUTO_INCREMENT column may also have the type FLOAT or DOUBLE.
+        # The type of an AUTO_INCREMENT column may also be FLOAT or DOUBLE, which counts
+        # as 64 bits.
         bits = _INTEGER_BITS[integer[1]] if integer else 64
     unsigned = " unsigned" in column_type
     capacity = 2 ** (bits if unsigned else bits - 1) - 1

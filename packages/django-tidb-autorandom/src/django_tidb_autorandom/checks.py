@@ -103,7 +103,10 @@ def check_model_options(model: type[Model]) -> Iterable[CheckMessage]:
 
 
 def check_server(connection: DatabaseWrapper) -> Iterable[CheckMessage]:
-    """Yield a message for each AUTO_RANDOM key that the server is too old for."""
+    """
+    Yield a message for each AUTO_RANDOM key that this version of the server does not
+    support.
+    """
     version, alias = connection.tidb_version, connection.alias
     fields = [
         field
@@ -135,9 +138,9 @@ def check_server(connection: DatabaseWrapper) -> Iterable[CheckMessage]:
 
 def check_table_options(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """
-    Warn of tables whose options differ from ``class Meta``, in those of the
-    `databases` that are TiDB. makemigrations finds such changes itself from
-    Django 5.2 on, so this check is for earlier versions.
+    Warn of tables whose options differ from ``class Meta``. Only TiDB databases among
+    `databases` are checked. From Django 5.2 on, makemigrations itself finds such
+    changes, so this check is for earlier versions.
     """
     issues: list[CheckMessage] = []
     for alias in databases or ():
@@ -161,7 +164,8 @@ def check_table_options(databases: Any = None, **kwargs: Any) -> list[CheckMessa
                 found.pop("tidb_auto_id_cache", None)
             different = [
                 f"{name} {values.get(name)} but {found.get(name)} in the table"
-                # The server does not report the number of regions of an existing table.
+                # The server does not report tidb_pre_split_regions of an existing
+                # table.
                 for name in ("tidb_auto_id_cache", "tidb_shard_row_id_bits")
                 if values.get(name) != found.get(name)
             ]
@@ -187,9 +191,8 @@ def check_table_options(databases: Any = None, **kwargs: Any) -> list[CheckMessa
 
 def check_id_usage(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """
-    Warn of tables that have few ids left, in those of the `databases` that are
-    TiDB. Only tables of models that the routers place in the database are
-    checked.
+    Warn of tables that have few ids left. Only TiDB databases among `databases` are
+    checked, and in them only the tables of models that the routers place there.
     """
     issues: list[CheckMessage] = []
     for alias in databases or ():

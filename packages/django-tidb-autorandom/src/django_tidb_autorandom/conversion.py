@@ -47,13 +47,13 @@ def rebuild(
     reason: str,
 ) -> None:
     """
-    Apply `changes` that TiDB's ALTER TABLE does not support by rebuilding the
-    table; `reason` explains the lack of support and begins the error messages.
-    `changes` is None if a rebuild cannot make the change either.
+    Rebuild the table to apply `changes` that TiDB's ALTER TABLE does not support.
+    `reason` explains the lack of support and begins the error messages. `changes` is
+    None if a rebuild cannot make the change either.
 
-    Raises ``NotSupportedError`` before any SQL has changed the table: if
-    `changes` is None, or if the table has rows and OPTIONS["rebuild_tables"]
-    does not allow a rebuild.
+    Raises ``NotSupportedError`` before any SQL has changed the table: if `changes` is
+    None, or if the table has rows and OPTIONS["rebuild_tables"] does not allow a
+    rebuild.
     """
     if changes is None:
         raise NotSupportedError(
@@ -91,8 +91,8 @@ def alter_field(
     new = isinstance(new_field, BigAutoRandomField)
     if not is_tidb(connection) or not (old or new):
         return False
-    # The types are equal, for example, if only the range differs and the server has no
-    # range.
+    # For example, the types are equal if only the range differs and the server does not
+    # support ranges.
     if old_field.db_type(connection) == new_field.db_type(connection):
         return False
     if reason := _cannot_alter(schema_editor, model, old_field, new_field):
@@ -109,8 +109,8 @@ def alter_field(
     if not done and _is_renamed(schema_editor, model, old_field, new_field):
         old_field = _step(old_field, new_field)
     if not done and (not old or old_field.column != new_field.column):
-        # Django makes the changes that need no AUTO_RANDOM first: it alters the column
-        # to BIGINT, alters the foreign keys to match, and renames the column.
+        # Django first makes the changes that do not concern AUTO_RANDOM: it alters the
+        # column to BIGINT, alters the foreign keys to match, and renames the column.
         step = _step(old_field if old else models.BigAutoField(), new_field)
         schema_editor.alter_field(model, old_field, step)
         old_field = step

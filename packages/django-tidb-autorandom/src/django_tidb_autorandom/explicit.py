@@ -2,9 +2,9 @@
 Explicit ids for AUTO_RANDOM keys: ids that the client chooses.
 
 TiDB refuses explicit ids unless the session variable
-``allow_auto_random_explicit_insert`` is on. If it is on, TiDB accepts every id
-that fits in a BIGINT, even an id outside of the key's range, and an id after
-which no id is left to draw (error 8059).
+``allow_auto_random_explicit_insert`` is on. Then TiDB accepts every id that fits in a
+BIGINT: even an id outside of the key's range, and an id after which TiDB has no ids
+left to draw (error 8059).
 https://docs.pingcap.com/tidb/stable/auto-random#explicit-insertion
 """
 
@@ -40,13 +40,16 @@ _PERMISSION = "_tidb_explicit_ids"
 
 
 class _Permission:
-    """The session variable of one connection, which is set while a block runs."""
+    """
+    The permission for explicit ids on one connection: the session variable is set while
+    a block runs.
+    """
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self.connection = connection
         self.stack = ExitStack()
         # The driver's connection for which the variable is set. Django may open a new
-        # one inside the block.
+        # connection inside the block.
         self.switched_on: Any = None
 
     def take(self) -> None:
@@ -134,7 +137,7 @@ def check_write(query: InsertQuery | UpdateQuery, connection: DatabaseWrapper) -
     values = [value for value in values if value is not None]
     if not values:
         return
-    # The server computes the others.
+    # Ids that are expressions are computed by the server, so they cannot be checked.
     known = [value for value in values if not hasattr(value, "resolve_expression")]
     refusal: Error | None = _check_range(field, known, connection)
     if refusal is None and isinstance(query, InsertQuery):
@@ -205,7 +208,8 @@ def _check_share(
     used, by = 0, None
     for value in values:
         number = field.get_prep_value(value)
-        # The server draws ids above the largest positive id; negative ids do not count.
+        # The server draws ids above the largest positive explicit id; negative ids do
+        # not matter.
         if number > 0 and number & counters > used:
             used, by = number & counters, number
     if used > counters * EXPLICIT_ID_SHARE:

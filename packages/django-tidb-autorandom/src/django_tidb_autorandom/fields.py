@@ -90,8 +90,8 @@ class BigAutoRandomField(models.BigAutoField):
     def db_type(self, connection: BaseDatabaseWrapper) -> str | None:
         if not is_tidb(connection):
             return super().db_type(connection)
-        # Django's checks ask for the type, from Django 6.1 on in all commands, also if
-        # the database does not exist.
+        # Django's checks ask for the type, from Django 6.1 on in all commands. The
+        # database may not exist then, so presume a version.
         shard_bits, range_bits = self._bits(connection.features.presumed_version)
         arguments = f"{shard_bits:d}"
         if range_bits != RANGE[1]:

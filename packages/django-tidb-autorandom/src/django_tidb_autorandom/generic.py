@@ -29,12 +29,13 @@ _NAMED = 3
 
 def check_generic_foreign_keys(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """
-    Warn of each GenericForeignKey that can refer to a model with an AUTO_RANDOM
-    key, but whose object id cannot hold the ids of that model.
+    Warn of each GenericForeignKey that can refer to a model with an AUTO_RANDOM key,
+    but whose object id cannot hold the ids of that model.
 
-    If models declare a relation to the key, by a GenericRelation or by a field
-    such as django-taggit's TaggableManager, only these models count. Otherwise
-    every model counts that ``limit_choices_to`` of the content type allows.
+    If models declare a relation to the generic foreign key, by a GenericRelation or by
+    a field such as django-taggit's TaggableManager, only these models are considered.
+    Otherwise, all models are considered that ``limit_choices_to`` of the content type
+    allows.
     """
     if not apps.is_installed("django.contrib.contenttypes"):
         return []
@@ -50,8 +51,8 @@ def check_model(
     model: type[Model], everything: Iterable[type[Model]]
 ) -> Iterator[CheckMessage]:
     """
-    Yield a warning for each generic foreign key of `model` that is too small,
-    in a project with the models `everything`.
+    Yield a warning for each generic foreign key of `model` that is too small.
+    `everything` contains all models of the project.
     """
     # This import fails if django.contrib.contenttypes is not installed.
     from django.contrib.contenttypes.fields import GenericForeignKey
@@ -102,8 +103,8 @@ def check_model(
 
 def _auto_random_key(model: type[Model]) -> BigAutoRandomField | None:
     """
-    Return the AUTO_RANDOM field at the root of the primary key of `model`, or
-    None if the key does not come from one.
+    Return the AUTO_RANDOM field at the root of the primary key of `model`, or None if
+    the primary key is not derived from such a field.
     """
     field = model._meta.pk
     while field.remote_field:
@@ -147,8 +148,8 @@ def _targets(
                 field, "object_id_field_name", key.fk_field
             ):
                 declared.add(source._meta.concrete_model)
-            # If the app of the generic foreign key defines such a field itself,
-            # projects declare all their relations by it.
+            # If the app of the generic foreign key itself defines such a field,
+            # projects declare all of their relations by this field.
             by_own_field |= _package(type(field)) == _package(model)
     if by_own_field or declared:
         return list(declared)

@@ -1,4 +1,4 @@
-"""The migration operation of earlier releases for the options of options.py."""
+"""The migration operation that earlier releases used for the options in options.py."""
 
 from __future__ import annotations
 

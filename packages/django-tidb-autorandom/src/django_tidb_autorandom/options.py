@@ -64,8 +64,8 @@ def option_values(model: type[Model]) -> dict[str, Any]:
 
 def invalid_values(values: dict[str, Any]) -> dict[str, str]:
     """
-    Return the names of invalid options with the rule that each breaks, as "must
-    be ...".
+    Return the names of the invalid options, each with the rule that its value breaks,
+    in the form "must be ...".
     """
     wrong = {}
     for name, value in values.items():

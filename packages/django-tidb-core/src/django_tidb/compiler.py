@@ -425,9 +425,9 @@ class SQLUpdateCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLUpdateCompiler):
 
     def get_order_by(self) -> list[Any]:
         order_by = super().get_order_by()
-        # After the set-up, Django asks for the ordering of the UPDATE statement. On this
-        # error, Django's MySQL backend leaves the ordering out, but it overlooks columns
-        # of other tables within expressions and subqueries.
+        # After the set-up, Django asks for the ordering of the UPDATE statement. On
+        # this error, Django's MySQL backend leaves the ordering out, but it overlooks
+        # columns of other tables within expressions and subqueries.
         if getattr(self, "_is_set_up", False):
             table = self.query.get_meta().db_table
             for order, _ in order_by:

@@ -19,8 +19,7 @@ register_functions()
 # Deleting this many rows takes as long as a TRUNCATE of a table of any size:
 # 12 ms, measured on one node.
 _FEW_ROWS = 1000
-# The number of tables that one statement queries. The optimizer's time grows
-# faster than the number.
+# The number of tables in one query. The optimizer's time grows faster than this number.
 _TABLES_AT_ONCE = 100
 
 
@@ -49,9 +48,9 @@ class DatabaseOperations(MySQLDatabaseOperations):
 
     def explain_query_prefix(self, format: str | None = None, **options: Any) -> str:
         """
-        Return EXPLAIN, or EXPLAIN ANALYZE, in one of TiDB's formats: row (the
-        default, also called text or traditional), brief, verbose, dot and,
-        from TiDB 7.0, tidb_json.
+        Return the prefix EXPLAIN or EXPLAIN ANALYZE with one of TiDB's formats: row
+        (the default, also called text or traditional), brief, verbose, dot and, from
+        TiDB 7.0, tidb_json.
         """
         # Django calls every backend's plain format TEXT. TRADITIONAL is MySQL's name
         # for ROW.
@@ -68,7 +67,7 @@ class DatabaseOperations(MySQLDatabaseOperations):
             self.connection.tidb_version
         ):
             return f"{prefix}{' ANALYZE' if analyze else ''} FORMAT={format}"
-        # The older parser accepts TiDB's own formats in quotes only.
+        # The parser of older servers accepts TiDB's own formats only in quotes.
         if format == "TRADITIONAL":
             format = "ROW"
         if not analyze:
@@ -127,10 +126,10 @@ class DatabaseOperations(MySQLDatabaseOperations):
         allow_cascade: bool = False,
     ) -> list[str]:
         """
-        Return the statements with which Django's MySQL backend empties tables:
-        a DELETE for each table, or a TRUNCATE if sequences are to be reset,
-        between two statements that switch foreign key checks.
-        ``execute_sql_flush()`` leaves out those that would change nothing.
+        Return the statements with which Django's MySQL backend empties tables: a DELETE
+        for each table, or a TRUNCATE if sequences are to be reset, between two
+        statements that switch foreign key checks. ``execute_sql_flush()`` does not send
+        the statements that would change nothing.
         """
         statements: list[str] = super().sql_flush(
             style,
@@ -160,7 +159,7 @@ class DatabaseOperations(MySQLDatabaseOperations):
             sql.table: sql.reset for sql in sql_list if isinstance(sql, EmptyTable)
         }
         if len(sql_list) != len(tables) + 2:
-            # The list is not from sql_flush(), or was changed since.
+            # The list does not come from sql_flush(), or was changed afterwards.
             super().execute_sql_flush(sql_list)
             return
         connection = self.connection
@@ -170,8 +169,8 @@ class DatabaseOperations(MySQLDatabaseOperations):
                 cursor, [table for table, reset in tables.items() if reset]
             )
             others = [table for table in tables if table not in truncate]
-            # Reads in an open transaction use its snapshot, which may lack rows that
-            # DELETE finds.
+            # A query in an open transaction reads the transaction's snapshot, and may
+            # miss rows that DELETE finds. So DELETE is sent for every table then.
             delete = others if in_atomic_block else self.not_empty(cursor, others)
             if not (truncate or delete):
                 return
@@ -183,7 +182,7 @@ class DatabaseOperations(MySQLDatabaseOperations):
                     cursor.execute(f"TRUNCATE TABLE {self.quote_name(table)}")
 
     def _delete_rows(self, cursor: Any, tables: list[str], all_rows: bool) -> list[str]:
-        """Delete rows, and return the tables that may still have some."""
+        """Delete rows; return the tables that may still have some."""
         limit = "" if all_rows else f" LIMIT {_FEW_ROWS}"
         large = []
         for table in tables:

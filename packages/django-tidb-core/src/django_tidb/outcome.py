@@ -1,11 +1,9 @@
 """
-The outcome of transactions: whether the server has rolled back, has committed,
-or whether that is unknown.
+The outcome of transactions: rolled back by the server, committed, or unknown.
 
-Each error of the server and the driver passes through :class:`ErrorWrapper`,
-which looks up its effect on the transaction in
-:data:`django_tidb.errors.ERRORS`. The object ``connection.tidb_session`` holds
-all state that a connection needs for this.
+Each error of the server and the driver passes through :class:`ErrorWrapper`, which
+looks up its effect on the transaction in :data:`django_tidb.errors.ERRORS`. The object
+``connection.tidb_session`` holds all state that a connection needs for this.
 """
 
 from __future__ import annotations
@@ -40,9 +38,9 @@ _COMMIT = Effect(commits=True)
 class Point(Enum):
     """The point that an outermost transaction has reached."""
 
-    #: The server has not answered the statement that begins it.
+    #: The server has not acknowledged the statement that begins the transaction.
     NOT_BEGUN = "not begun"
-    #: It has begun, and COMMIT has not been sent.
+    #: The transaction has begun, and COMMIT has not been sent.
     BEGUN = "begun"
     #: COMMIT has been sent, and has not been acknowledged.
     COMMIT_SENT = "COMMIT sent"
@@ -51,7 +49,9 @@ class Point(Enum):
 
 
 class Transaction:
-    """One outermost transaction of a connection, that is open or was the last one."""
+    """
+    One outermost transaction of a connection, either the open one or the last one.
+    """
 
     __slots__ = (
         "ended_by",
@@ -65,29 +65,31 @@ class Transaction:
 
     def __init__(self, point: Point = Point.NOT_BEGUN) -> None:
         self.point = point
-        #: Whether an atomic() block has begun it, so that it ends with the block.
+        #: Whether an atomic() block began the transaction, so that it ends with the
+        #: block.
         self.is_block = False
         #: The error with which the server has ended the transaction, or after which it
         #: is unknown whether COMMIT has ended it.
         self.ended_by: BaseException | None = None
-        #: Whether a statement in it, such as DDL, has committed the statements before.
+        #: Whether a statement in the transaction, such as DDL, has committed the
+        #: statements before it.
         self.is_split = False
         #: Whether set_rollback() was called for the outermost block.
         self.is_rollback_wanted = False
-        #: The exception that was being handled when it began.
+        #: The exception that was being handled when the transaction began.
         self.outer: BaseException | None = None
-        #: The errors that the connection has raised since it began. Their
-        #: tracebacks are not kept alive.
+        #: The errors that the connection has raised since the transaction began, as
+        #: weak references, so that their tracebacks can be freed.
         self.raised: WeakSet[BaseException] = WeakSet()
 
     @property
     def is_connection_lost(self) -> bool:
-        """Whether it has ended because the connection was lost."""
+        """Whether the transaction has ended because the connection was lost."""
         return self.ended_by is not None and is_connection_lost(self.ended_by)
 
     @property
     def message(self) -> str:
-        """A sentence, without the full stop, that says how it has ended."""
+        """A sentence without a full stop that says how the transaction has ended."""
         args = self.ended_by.args if self.ended_by else ()
         described = f"error {' '.join(map(str, args))}".rstrip(".")
         if isinstance(self.ended_by, CommitOutcomeUnknown):
@@ -101,7 +103,7 @@ class Transaction:
 
 
 class Session:
-    """The state of a connection that the outcome of its statements depends on."""
+    """The state of a connection that affects the outcome of its statements."""
 
     __slots__ = (
         "effect",
@@ -114,25 +116,25 @@ class Session:
     )
 
     def __init__(self) -> None:
-        #: The outermost transaction that is open, or else the last one. The object is
-        #: replaced when another one begins.
+        #: The open outermost transaction, or the last one if none is open. A new object
+        #: is assigned when another transaction begins.
         self.transaction = Transaction()
         #: The effect of the last statement that was sent.
         self.effect = NOTHING
-        #: The effect of several statements in one string, of which the driver has
-        #: not read all answers.
+        #: The effect of a string with several statements while the driver has not read
+        #: all of the answers to them.
         self.pending = NOTHING
         #: Whether the application has set state of the session, such as variables or
         #: locks of GET_LOCK(), that a new connection would not have.
         self.personal = False
-        #: The error with which a connection with such state was lost, if the
-        #: application has not been told.
+        #: The error with which a session with such state was lost, until the
+        #: application has got this error.
         self.lost: BaseException | None = None
         #: Whether a connection that replaces a lost one has to switch autocommit off,
-        #: because the application has done so.
+        #: because the application had switched it off.
         self.manual = False
-        #: The transaction of the block that is just being left, if the server had ended
-        #: it and the block has not raised that.
+        #: The transaction of the block that is being left, if the server has ended the
+        #: transaction and the block has not raised an error because of that.
         self.unreported: Transaction | None = None
 
     @property
@@ -149,7 +151,10 @@ class Session:
 
 
 class ErrorWrapper(DatabaseErrorWrapper):
-    """Converts errors of the driver to Django's, and notes what they leave."""
+    """
+    Converts errors of the driver to Django's errors, and notes their effect on the
+    transaction.
+    """
 
     wrapper: OutcomeMixin
 
@@ -177,8 +182,9 @@ class OutcomeMixin(BaseDatabaseWrapper):
 
     - A transaction that the server has rolled back stays marked for rollback until
       the outermost block has ended: :attr:`needs_rollback`.
-    - An error of COMMIT, or of a write that commits by itself, after which it is not
-      certain that nothing was committed is a :exc:`~.errors.CommitOutcomeUnknown`.
+    - An error that answers a COMMIT, or a write that commits by itself, becomes a
+      :exc:`~.errors.CommitOutcomeUnknown` unless it is certain that nothing was
+      committed.
     - A connection that is lost after COMMIT was acknowledged is replaced.
     """
 
@@ -194,7 +200,7 @@ class OutcomeMixin(BaseDatabaseWrapper):
     def wrap_database_errors(self) -> ErrorWrapper:
         return ErrorWrapper(self)
 
-    # -- What an error leaves
+    # -- The effect of an error
 
     def _note(self, error: BaseException) -> bool:
         """
@@ -205,7 +211,8 @@ class OutcomeMixin(BaseDatabaseWrapper):
         transaction = session.transaction
         transaction.raised.add(error)
         if self.connection is None or self._is_connecting:
-            # No statement of the application was sent.
+            # The error happened while connecting, so no statement of the application
+            # was sent.
             return False
         row = find_error(error)
         if session.effect is _COMMIT:
@@ -244,8 +251,8 @@ class OutcomeMixin(BaseDatabaseWrapper):
     @contextmanager
     def ignoring_ended_transaction(self) -> Iterator[None]:
         """
-        Execute statements although the server has rolled back the transaction. They
-        must not depend on it.
+        Allow statements in this block although the server has rolled back the
+        transaction. The statements must not depend on the transaction.
         """
         transaction = self.tidb_session.transaction
         ended_by, transaction.ended_by = transaction.ended_by, None
@@ -256,7 +263,7 @@ class OutcomeMixin(BaseDatabaseWrapper):
 
     def set_rollback(self, rollback: bool) -> None:
         super().set_rollback(rollback)
-        # This applies in the outermost block only.
+        # In a nested block, set_rollback() concerns only the savepoint of the block.
         if not any(self.savepoint_ids):
             self.tidb_session.transaction.is_rollback_wanted = rollback
 
@@ -302,7 +309,8 @@ class OutcomeMixin(BaseDatabaseWrapper):
             raise
         finally:
             self._is_connecting = False
-        # The backend and connection_created set their session state again.
+        # The backend and the receivers of connection_created set session state for
+        # each new connection, so this state is not the application's own.
         session.personal = False
         session.pending = NOTHING
         if session.manual and self.autocommit:
@@ -326,14 +334,14 @@ class OutcomeMixin(BaseDatabaseWrapper):
         )
 
     def _close(self) -> None:
-        # The drivers raise an error if the connection is closed already. That error
-        # would hide the one with which the connection was lost.
+        # If the connection is already closed, the drivers raise an error, which would
+        # hide the error with which the connection was lost.
         if self.connection is not None:
             with suppress(self.Database.Error):
                 self.connection.close()
 
     def _discard(self) -> None:
-        """Close the connection, which is in a state that is not known."""
+        """Close the connection, because its state is unknown."""
         self._close()
         self.connection = None
         if self.tidb_session.point is not Point.COMMITTED:
@@ -363,7 +371,8 @@ class OutcomeMixin(BaseDatabaseWrapper):
             self.run_commit_hooks_on_set_autocommit_on = False
             self._begin()
             super().set_autocommit(False, is_block)
-            # This is another object if a connection had to be made.
+            # Read the attribute only now: if a connection had to be made, this is a new
+            # object.
             transaction = session.transaction
             transaction.is_block = is_block
             transaction.outer = sys.exc_info()[1]
@@ -402,16 +411,17 @@ class OutcomeMixin(BaseDatabaseWrapper):
             super()._set_autocommit(autocommit)
         except BaseException as error:
             if commits and isinstance(error, DatabaseError):
-                # The application calls rollback().
+                # The application has to call rollback().
                 raise
-            # The session may be in either mode now.
+            # It is unknown whether autocommit is on in the session.
             self._discard()
             session.manual = commits and is_manual
             if commits or not autocommit or self._is_connecting:
                 raise
             if not is_connection_lost(error):
                 raise
-            # The transaction has ended before, so nothing of it is lost.
+            # The transaction has already ended, so the loss of the connection undoes
+            # nothing.
             logger.warning(
                 "The database connection %r was lost after the end of a transaction, "
                 "and is replaced: %s",
@@ -440,10 +450,11 @@ class OutcomeMixin(BaseDatabaseWrapper):
         try:
             super()._commit()
         except DatabaseError:
-            # atomic(), or the application, calls rollback().
+            # atomic() or the application calls rollback().
             raise
         except BaseException:
-            # The call was interrupted. Any further statement could commit.
+            # The call was interrupted, so any further statement could commit the
+            # transaction.
             session.manual = self._is_manual
             self._discard()
             raise
@@ -470,7 +481,7 @@ class OutcomeMixin(BaseDatabaseWrapper):
         session = self.tidb_session
         session.effect = NOTHING
         if session.transaction.is_connection_lost:
-            # The server rolls back by itself.
+            # The server rolls the transaction back when the connection is closed.
             self._discard()
             return
         try:

@@ -1,12 +1,12 @@
 """
-Statements that have been gathered and not been sent yet, as data.
+Gathered statements that have not been sent yet, as data.
 
-A change of a table's definition costs TiDB as much as hundreds of rows. So what
-is added to a table becomes a clause of its CREATE TABLE as long as that has not
-been sent, and several additions to a table that exists become one ALTER TABLE.
+A change of a table's definition takes TiDB as long as hundreds of rows. Therefore an
+addition to a table becomes a clause of the CREATE TABLE as long as this has not been
+sent, and several additions to an existing table become one ALTER TABLE.
 
-Nothing here knows a schema editor or a connection: sending.py says what may be
-gathered, and sends it.
+This module uses neither a schema editor nor a connection: sending.py decides which
+statements are gathered, and sends them.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from .statements import IndexStatement
 __all__ = ["Addition", "Creation", "Pending"]
 
 _ADD = "ALTER TABLE %(table)s ADD "
-# The clauses that Django's statements are in an ALTER TABLE with several of them,
-# by the templates of the statements. TiDB takes no CHECK there, and a foreign key
-# would get an index of its own although another clause brings one.
+# For the templates of Django's statements, the clauses of an ALTER TABLE with several
+# clauses. There is none for a CHECK, which TiDB does not accept there. There is none
+# for a foreign key, which would get its own index although another clause adds one.
 # https://docs.pingcap.com/tidb/stable/sql-statement-alter-table
 _IN_ALTER_TABLE = {
     MySQLDatabaseSchemaEditor.sql_create_index: (
@@ -43,7 +43,7 @@ _IN_ALTER_TABLE = {
         MySQLDatabaseSchemaEditor.sql_create_unique.removeprefix(_ADD)
     ),
 }
-# The clauses of CREATE TABLE, by the templates of Django's statements.
+# For the templates of Django's statements, the clauses of CREATE TABLE.
 _IN_CREATE_TABLE = _IN_ALTER_TABLE | {
     template: template.removeprefix(_ADD)
     for template in (
@@ -62,14 +62,16 @@ class _Gathered:
     #: The name of the table, in quotes.
     table: str
     clauses: list[str] = field(default_factory=list)
-    #: The operations of a migration that the clauses belong to, in words.
+    #: The operations of a migration to which the clauses belong, as errors name them.
     origins: list[str] = field(default_factory=list)
     #: The index of the statement in the output of sqlmigrate.
     position: int = 0
 
     @classmethod
     def clause(cls, statement: Statement) -> str | None:
-        """Return the clause for what `statement` adds; None if there is none."""
+        """
+        Return the clause for `statement`, or None if the statement cannot be a clause.
+        """
         raise NotImplementedError
 
     @property
@@ -86,7 +88,9 @@ class _Gathered:
 
     @contextmanager
     def named_in_errors(self) -> Iterator[None]:
-        """Add the operations to the message of a DatabaseError in this block."""
+        """
+        Add the names of the operations to the message of a DatabaseError in this block.
+        """
         try:
             yield
         except DatabaseError as error:
@@ -98,17 +102,17 @@ class _Gathered:
 
 @dataclass(eq=False)
 class Creation(_Gathered):
-    """CREATE TABLE. Its first clause has all columns."""
+    """A CREATE TABLE statement. Its first clause contains all columns."""
 
     command = "CREATE TABLE"
 
     #: The name of the table, as in Meta.db_table.
     name: str = ""
-    #: The text after the clauses.
+    #: The SQL after the last clause.
     end: str = ""
-    #: The other tables that it refers to, each with a foreign key.
+    #: The other tables that this table refers to, each with a foreign key.
     targets: Mapping[str, Field[Any, Any]] = field(default_factory=dict)
-    #: Statements that cannot be clauses and are sent afterwards.
+    #: Statements that cannot be clauses, and are sent after CREATE TABLE.
     followers: list[Any] = field(default_factory=list)
 
     @classmethod
@@ -130,7 +134,7 @@ class Creation(_Gathered):
 
 @dataclass(eq=False)
 class Addition(_Gathered):
-    """ALTER TABLE that adds indexes and unique constraints."""
+    """An ALTER TABLE statement that adds indexes and unique constraints."""
 
     command = "ALTER TABLE"
 
@@ -145,7 +149,7 @@ class Addition(_Gathered):
 
 
 class Pending:
-    """The gathered statements: any number of creations, or one addition."""
+    """The gathered statements: either CREATE TABLE statements, or one ALTER TABLE."""
 
     def __init__(self) -> None:
         self._statements: dict[str, Creation | Addition] = {}
@@ -154,7 +158,7 @@ class Pending:
         return bool(self._statements)
 
     def get(self, table: str) -> Creation | Addition | None:
-        """Return the statement about the table of this name in quotes."""
+        """Return the statement for the table with this quoted name, or None."""
         return self._statements.get(table)
 
     @property
@@ -162,7 +166,9 @@ class Pending:
         return any(isinstance(s, Addition) for s in self._statements.values())
 
     def accepts(self, statement: Creation | Addition) -> bool:
-        """Return whether nothing has to be sent before `statement` is added."""
+        """
+        Return whether `statement` can be added before the gathered statements are sent.
+        """
         return not self._statements or (
             isinstance(statement, Creation)
             and not self.is_addition
@@ -175,13 +181,14 @@ class Pending:
         self._statements[statement.table] = statement
 
     def take(self) -> list[Creation | Addition]:
-        """Return the statements in their order, and forget them."""
+        """Return the statements in their order, and remove them."""
         statements = list(self._statements.values())
         self._statements.clear()
         return statements
 
 
 def _add_to_message(error: DatabaseError, text: str) -> None:
-    # Python 3.10 has no add_note(). The first of two arguments is the error's number.
+    # Python 3.10 has no add_note(), so the message is changed. If there are two
+    # arguments, the first is the number of the error.
     *first, message = error.args or ("",)
     error.args = (*first, f"{message} {text}".lstrip())

@@ -97,10 +97,11 @@ def _has_room(name: str) -> bool:
 
 def _interim(name: str) -> str:
     """
-    Return the name of a constraint during the rebuild, from which _final() can tell
-    its own name. A name that leaves no room for a suffix gets tildes for underscores.
+    Return the name of a constraint during the rebuild, from which _final() derives the
+    original name. In a name that leaves no room for a suffix, tildes replace
+    underscores.
 
-    Raises ``NotSupportedError`` if it cannot.
+    Raises ``NotSupportedError`` if there is no such name.
     """
     interim = f"{name}{_CONSTRAINT}" if _has_room(name) else name.replace("_", "~")
     if _final(interim) != name or _final(name) is not None:
@@ -114,7 +115,9 @@ def _interim(name: str) -> str:
 
 
 def _final(name: str) -> str | None:
-    """Return the name to which an interim one belongs; None if it is none."""
+    """
+    Return the original name for an interim name, or None if `name` is no interim name.
+    """
     final = name.removesuffix(_CONSTRAINT)
     if not _has_room(name) and final == name and "_" not in name:
         final = name.replace("~", "_")
@@ -144,7 +147,10 @@ class _Tables:
             return list(cursor.fetchall())
 
     def existing(self) -> set[TableName]:
-        """Return which of the three tables exist."""
+        """
+        Return those of the three tables that exist: the table, the new table, and the
+        old one.
+        """
         names = (self.table, self.new, self.old)
         found = self.connection.introspection.existing(name.sql for name in names)
         return {name for name in names if name.sql.lower() in found}
@@ -154,8 +160,8 @@ class _Tables:
 
     def referring(self, target: TableName) -> Iterator[tuple[TableName, TableName]]:
         """
-        Yield the tables, of any database, that may have a foreign key to
-        `target`, and the name that their definitions have for that.
+        Yield the tables in any database that may have a foreign key to `target`, each
+        with the name by which its definition refers to `target`.
         """
         untold = KNOWN_ISSUES["foreign-key-database"].affects(
             self.connection.tidb_version
@@ -181,8 +187,9 @@ class _Tables:
     def alter(self, table: TableName, change: Change) -> None:
         self.run(Alteration(table, (change,)).sql)
 
-    # -- Foreign keys: while a foreign key is dropped and created again, a copy with an
-    # -- interim name checks the rows.
+    # -- Foreign keys
+    # While a foreign key is dropped and created again, a copy of it with an interim
+    # name checks the rows.
 
     def point_at_new(self) -> None:
         for child, old in self.referring(self.old):
@@ -193,7 +200,10 @@ class _Tables:
                 self.alter(child, DropKey(key.kind, key.name))
 
     def settle(self, target: TableName, to: TableName) -> None:
-        """Replace interim foreign keys to `target` by the final ones, to `to`."""
+        """
+        Replace interim foreign keys to `target` by the final foreign keys to the table
+        `to`.
+        """
         for child, found in self.referring(target):
             final_target = replace(found, name=to.name)
             definition = self.definition(child)
@@ -202,7 +212,7 @@ class _Tables:
                     continue
                 if definition.key(KeyKind.FOREIGN_KEY, name) is None:
                     final = interim.renamed(name).pointed_at(final_target)
-                    # The rows have been checked already.
+                    # The interim foreign keys have already checked the rows.
                     with self.connection.session_variables(foreign_key_checks=0):
                         self.alter(child, AddKey(final))
                 self.alter(child, DropKey(interim.kind, interim.name))
@@ -238,16 +248,19 @@ class _Tables:
 
 
 def interrupted(editor: DatabaseSchemaEditor, table: TableName) -> bool:
-    """Return whether :func:`recover` has something to do for `table`."""
+    """
+    Return whether a rebuild of `table` was interrupted, so that :func:`recover` is
+    needed.
+    """
     return _Tables(editor, table).existing() != {table}
 
 
 def recover(editor: DatabaseSchemaEditor, table: TableName) -> TableDefinition | None:
     """
-    Clean up after a rebuild of `table` that was interrupted, by a lost
-    connection or a killed process: go back if the new table had not yet taken
-    the place of the old one, else finish. Return the definition that the table
-    had before a rebuild that is finished now.
+    Clean up after a rebuild of `table` that was interrupted by a lost connection or a
+    killed process. Undo the rebuild if the new table has not yet taken the place of the
+    old one, else finish it. Return the definition before a rebuild that this function
+    has finished, else None.
     """
     tables = _Tables(editor, table)
     existing = tables.existing()
@@ -262,19 +275,18 @@ def recover(editor: DatabaseSchemaEditor, table: TableName) -> TableDefinition |
 
 def rebuild(editor: DatabaseSchemaEditor, alteration: Alteration, reason: str) -> None:
     """
-    Make an alteration that ALTER TABLE is refused, for this `reason`, a sentence.
+    Make an alteration that ALTER TABLE refuses. `reason` is a sentence that says why.
 
-    Raises ``NotSupportedError`` if the table has rows and OPTIONS do not allow
-    its rebuild, and if its rows changed meanwhile: nothing has happened then.
-    Raises ``OperationalError`` 1060, as the server does where it can add a
-    column, if the table has that already, and ValueError if a table is not
-    rebuilt for one of the changes.
+    Raises ``NotSupportedError`` if the table has rows and OPTIONS do not allow its
+    rebuild, or if the rows changed during the rebuild; the table is unchanged then.
+    Raises ``OperationalError`` 1060, like the server, if the table already has a column
+    that is to be added. Raises ValueError if a rebuild cannot make one of the changes.
     """
     for change in alteration.changes:
         if not _is_rebuilt_for(change):
             raise ValueError(f"No table is rebuilt for {change.clause}")
     table = alteration.table
-    # The name as in Meta.db_table.
+    # The name in the form of Meta.db_table.
     db_table = table.sql[1:-1]
     tables = _Tables(editor, table)
     try:
@@ -295,7 +307,7 @@ def rebuild(editor: DatabaseSchemaEditor, alteration: Alteration, reason: str) -
     with contextlib.ExitStack() as stack:
         for plugin in get_plugins():
             stack.enter_context(plugin.rebuilding(editor, db_table))
-        # A plugin may have altered the table.
+        # Read the definition again, because a plugin may have altered the table.
         old = tables.definition(table)
         new = alteration.apply(old)
         stack.enter_context(copying(editor.connection))
@@ -354,7 +366,7 @@ def _allowed(connection: DatabaseWrapper, table: TableName) -> bool:
 
 @contextlib.contextmanager
 def copying(connection: DatabaseWrapper) -> Iterator[None]:
-    """Set session variables with which rows are copied unchanged, for a block."""
+    """Set the session variables with which rows are copied unchanged, for a block."""
     modes = connection.tidb_variables["sql_mode"].split(",")
     with connection.session_variables(
         # Copied rows may refer to rows that are not copied yet.
@@ -370,7 +382,7 @@ def copying(connection: DatabaseWrapper) -> Iterator[None]:
 
 def _create(tables: _Tables, old: TableDefinition, new: TableDefinition) -> None:
     keys = (
-        # The server gives a name to a CHECK that has none.
+        # If a CHECK has no name, the server has given it one.
         key.renamed(_interim(key.name))
         if key.kind is KeyKind.CHECK and key.name
         else key
@@ -424,7 +436,7 @@ def _checksum(
 def _copy(
     tables: _Tables, old: TableDefinition, new: TableDefinition
 ) -> tuple[int, int]:
-    """Copy all rows, and return the checksum of what has been copied."""
+    """Copy all rows; return the checksum of the copied rows."""
     table, target = (in_format(name.sql) for name in (tables.table, tables.new))
     kept = sorted(old.stored_columns() & new.stored_columns())
     columns = ", ".join(map(_column, kept))

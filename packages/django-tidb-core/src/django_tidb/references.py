@@ -34,11 +34,13 @@ def targets(model: type[Model]) -> dict[str, Field[Any, Any]]:
 
 
 class ForwardReferences:
-    """The tables that foreign keys refer to, as one schema editor knows them."""
+    """
+    The existence of the tables that foreign keys refer to, as a schema editor knows it.
+    """
 
     def __init__(self, connection: DatabaseWrapper) -> None:
         self.connection = connection
-        # Whether tables exist, by their names in lower case.
+        # Whether a table exists, by the table's name in lower case.
         self._existing: dict[str, bool] = {}
         # Tables that did not exist when a foreign key to them was created.
         self._awaited: set[str] = set()
@@ -48,7 +50,7 @@ class ForwardReferences:
         self._existing[table.lower()] = existing
 
     def missing(self, tables: Iterable[str]) -> list[str]:
-        """Return those tables that do not exist. This may query the server."""
+        """Return those of `tables` that do not exist. This may query the server."""
         unknown = [name for name in tables if not self._existing.get(name.lower())]
         if unknown:
             existing = self.connection.introspection.existing(unknown)
@@ -57,7 +59,7 @@ class ForwardReferences:
 
     def await_missing(self, targets: Mapping[str, Field[Any, Any]]) -> bool:
         """
-        Return whether some of the tables do not exist, and remember those.
+        Return whether some of the tables do not exist, and remember these tables.
 
         Raises ``OperationalError`` if such a foreign key cannot work.
         """
@@ -68,8 +70,8 @@ class ForwardReferences:
         return bool(missing)
 
     def _check(self, field: Field) -> None:
-        # Otherwise the server would report the error only when the other table is
-        # created: errors 3780 and 1822.
+        # Check the type and uniqueness here: the server would report errors 3780 and
+        # 1822 only when the other table is created.
         target = field.target_field
         own, other = (f.db_parameters(self.connection) for f in (field, target))
         if own["type"] != target.rel_db_type(self.connection) or own.get(
@@ -93,7 +95,8 @@ class ForwardReferences:
         awaited, self._awaited = self._awaited, set()
         if not (missing := self.missing(awaited)):
             return
-        # The tables with these foreign keys may have been dropped or altered meanwhile.
+        # The tables with these foreign keys may have been dropped or altered in the
+        # meantime.
         for name in missing:
             for table in self._referring(TableName.of(name)):
                 raise OperationalError(
@@ -104,8 +107,8 @@ class ForwardReferences:
 
     def _referring(self, target: TableName) -> list[str]:
         """
-        Return the tables that have a foreign key to `target`, of its database
-        and the current one.
+        Return the tables with a foreign key to `target`. Only the database of `target`
+        and the current database are searched.
         """
         untold = KNOWN_ISSUES["foreign-key-database"].affects(
             self.connection.tidb_version

@@ -29,7 +29,7 @@ from .statements import IndexStatement
 
 
 def _added(old: Iterable[Iterable[str]], new: Iterable[Iterable[str]]) -> set[str]:
-    """Return the first fields of the new elements of a unique_together."""
+    """Return the first field of each element that is in `new` and not in `old`."""
     return {names[0] for names in {*map(tuple, new)} - {*map(tuple, old)}}
 
 
@@ -59,9 +59,11 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
 
     def table_sql(self, model: type[Model]) -> tuple[str, Any]:
         """
-        Return CREATE TABLE with all that belongs to the table: a statement
-        costs the more, the bigger the cluster is. Statements that TiDB does not
-        take there are deferred. There are no parameters.
+        Return CREATE TABLE with everything that belongs to the table, and no
+        parameters.
+
+        One statement is faster than several, the more so the bigger the cluster is.
+        Statements that cannot be clauses of TiDB's CREATE TABLE are deferred.
         """
         creation = self._creation(model)
         self.deferred_sql += creation.followers
@@ -104,8 +106,8 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         return end + self._first_answer("partitioning", model)
 
     def _pk_constraint_sql(self, columns: Any) -> str:
-        # A CompositePrimaryKey is a clause of its own; a key of one column is
-        # seen by _iter_column_sql().
+        # This clause is for a CompositePrimaryKey. The primary key of one column is
+        # written with its column, in _iter_column_sql().
         sql: str = super()._pk_constraint_sql(columns)
         return sql + (self._clustering(self._model) if self._model else "")
 
@@ -114,8 +116,8 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
 
     def _first_answer(self, hook: str, model: type[Model]) -> str:
         """
-        Return a space and the first text that a plugin has for the table of a
-        model, or "".
+        Return the first text that a plugin's `hook` returns for the table of a model,
+        with a space in front of it, or "".
         """
         for plugin in get_plugins():
             if answer := getattr(plugin, hook)(model, self.connection):
@@ -162,8 +164,9 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
     ) -> Iterator[str]:
         if self._drops_default(field):
             field = without_db_default(field)
-        # Django asks with include_default when it adds a column, which cannot
-        # be UNIQUE from the start: https://github.com/pingcap/tidb/issues/30188
+        # Django passes include_default when it adds a column, which cannot be UNIQUE at
+        # first:
+        # https://github.com/pingcap/tidb/issues/30188
         for sql in super()._iter_column_sql(
             column_db_type, params, model, field, field_db_params, include_default
         ):
@@ -176,7 +179,7 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
                 yield sql
 
     def skip_default(self, field: Field) -> bool:
-        # Error 1101 for BLOB, TEXT and JSON:
+        # TiDB answers with error 1101 to a default of BLOB, TEXT and JSON columns:
         # https://docs.pingcap.com/tidb/stable/data-type-default-values
         return self._is_limited_data_type(field) or not all(
             plugin.takes_default(field, self.connection) for plugin in get_plugins()
@@ -187,10 +190,10 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
 
     def db_default_sql(self, field: Field) -> tuple[str, list[Any]]:
         """
-        Return what follows DEFAULT, with its values in it, and no parameters.
+        Return the SQL that follows DEFAULT, with literals and without parameters.
 
-        Raises ``NotSupportedError`` if TiDB cannot have it, unless OPTIONS say
-        to drop it.
+        Raises ``NotSupportedError`` if TiDB does not support the default, unless
+        OPTIONS say to drop such a default.
         """
         try:
             sql, params = self._default_sql(field)
@@ -207,7 +210,8 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         return f"GENERATED ALWAYS AS ({expression}) {kind}", ()
 
     def _default_sql(self, field: Field) -> tuple[str, list[Any]]:
-        # The server computes a constant, and reads no table for it.
+        # This query computes a constant and reads no table, so gathered statements can
+        # wait.
         with self._gathering.kept():
             return default_sql(field, self.connection)
 
@@ -228,8 +232,8 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         self, model: type[Model], field: Field, null: bool
     ) -> tuple[str, tuple[()]]:
         """
-        Return the one MODIFY that makes a column what `field` says. A column
-        loses all that MODIFY does not repeat, except for its keys.
+        Return one MODIFY that changes a column to the definition of `field`. A column
+        loses every attribute that MODIFY does not repeat, except for its keys.
         """
         field = copy.copy(field)
         field.null = null
@@ -250,7 +254,8 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
             super().add_field(model, field)
             return
         self._check_foreign_keys(field)
-        # The default may be a function that looks at other tables in any way.
+        # The default may be a function that queries other tables, so send the gathered
+        # statements.
         self._gathering.send()
         before = len(self.deferred_sql)
         with self._all_or_nothing(model):
@@ -263,8 +268,8 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
                 and not field.primary_key
                 and field.db_type(self.connection) is not None
             ):
-                # It comes first, so that the foreign key does not get an index of its
-                # own.
+                # The unique constraint comes first, so that the foreign key uses its
+                # index instead of getting another index.
                 statements.insert(0, self._create_unique_sql(model, [field]))
             if check := field.db_parameters(self.connection)["check"]:
                 statements += self._checks_of_added(model, field, check)
@@ -273,9 +278,9 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
 
     def add_nullable_field(self, model: type[Model], field: Field) -> None:
         """
-        Add a column in three steps: ADD COLUMN without a database default and
-        without NOT NULL, UPDATE if there is a database default, and MODIFY. For
-        plugins whose column type takes neither in ADD COLUMN.
+        Add a column in three steps: ADD COLUMN without a database default and without
+        NOT NULL, then UPDATE if there is a database default, and then MODIFY. Plugins
+        call this for column types that allow neither of the two in ADD COLUMN.
         """
         nullable = without_db_default(field)
         nullable.null = True
@@ -308,7 +313,7 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
             and KNOWN_ISSUES["drop-indexed-column"].affects(
                 self.connection.tidb_version
             )
-            # sqlmigrate also shows migrations of tables that are gone.
+            # sqlmigrate also shows migrations whose tables do not exist any more.
             and not self.references.missing([model._meta.db_table])
         ):
             for name in self._constraint_names(
@@ -348,8 +353,8 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         *args: Any,
     ) -> None:
         super()._alter_field(model, old_field, new_field, old_type, new_type, *args)
-        # Django alters the referring columns when it restores the foreign keys, so it
-        # does not if the server has no foreign keys.
+        # Django alters the referring columns only when it restores their foreign keys,
+        # so not on a server without foreign keys.
         if (
             not self.connection.features.supports_foreign_keys
             and old_field.unique
@@ -379,8 +384,8 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         self, table: str, old_field: Field, new_field: Field, new_type: str
     ) -> str:
         if old_field.column.lower() != new_field.column.lower():
-            # The method of Django's MySQL backend extends the type, which RENAME COLUMN
-            # does not contain.
+            # The method of Django's MySQL backend appends to the column's type, which
+            # is not in RENAME COLUMN.
             return super(MySQLDatabaseSchemaEditor, self)._rename_field_sql(
                 table, old_field, new_field, new_type
             )
@@ -414,12 +419,14 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         new_field: Field,
         drop: bool = False,
     ) -> tuple[str, Any]:
-        # ALTER COLUMN ... SET DEFAULT takes no functions: error 3770.
+        # ALTER COLUMN ... SET DEFAULT does not accept functions (error 3770), so use
+        # MODIFY.
         null = self._nullable_meanwhile(old_field, new_field)
         return self._modify_sql(model, new_field, null)
 
     def _nullable_meanwhile(self, old_field: Field, new_field: Field) -> bool:
-        # Django fills in the default before it makes the column NOT NULL.
+        # Django writes the default into existing rows before it makes the column NOT
+        # NULL.
         has = new_field.has_default() or has_db_default(new_field)
         return old_field.null if has else new_field.null
 
@@ -461,11 +468,11 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         self, model: type[Model], names: Iterable[str], *fields: Field
     ) -> Iterator[None]:
         """
-        Drop the indexes that the server has made for foreign keys and that are
-        replaced by the indexes that the block adds. These begin with one of the
-        fields, which are given by their names or themselves.
+        Drop the indexes that the server has created for foreign keys and that the block
+        makes unnecessary: each index of the block begins with one of `fields`, which
+        are names or fields.
 
-        MySQL drops them by itself: see the known issue "foreign-key-index".
+        MySQL drops such indexes by itself: see the known issue "foreign-key-index".
         """
         columns = {
             field.column
@@ -476,7 +483,8 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         if (
             not columns
             or not self.connection.features.supports_foreign_keys
-            # CREATE TABLE makes such an index only if it has no other.
+            # In CREATE TABLE, the server creates such an index only if no other index
+            # can be used.
             or isinstance(self._gathering.get(self.quote_name(table)), Creation)
         ):
             yield
@@ -498,8 +506,8 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
                         self.execute(self._delete_index_sql(model, name))
 
     def _delete_check_sql(self, model: type[Model], name: str) -> Statement | None:
-        # A constraint that was created while the server ignored CHECK does not
-        # exist, and cannot be dropped: error 3940.
+        # If a constraint was created while the server ignored CHECK, it does not exist,
+        # and dropping it would be error 3940.
         if not self.collect_sql:
             definition = read_definition(self.connection, model._meta.db_table)
             name_of = self.connection.introspection.identifier_converter
@@ -532,9 +540,9 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
 
     def _foreign_keys(self, model: type[Model], columns: list[str]) -> list[str]:
         """
-        Return the names of the foreign keys of these columns. An introspection
-        leaves out those that refer to another database, and those where the
-        server has written the name of a database in lower case.
+        Return the names of the foreign keys of these columns. Introspection leaves out
+        foreign keys to another database, and, on some servers, foreign keys whose
+        database is written in lower case.
         """
         table = model._meta.db_table
         if self.collect_sql:
@@ -551,7 +559,8 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
     ) -> Statement:
         statement = super()._create_fk_sql(model, field, suffix)
         target = TableName.of(field.target_field.model._meta.db_table)
-        # Without a database name, the server would look in the database of the model.
+        # Without the name of a database, the server would look for the table in the
+        # model's database.
         if TableName.of(model._meta.db_table).database and not target.database:
             current = self.connection.settings_dict["NAME"]
             name = TableName(target.name, current).sql
@@ -561,24 +570,24 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
     def _create_index_name(
         self, table_name: str, column_names: Any, suffix: str = ""
     ) -> str:
-        # An index or a constraint has no database in its name, so the table has
-        # none there, and neither has the one that a foreign key refers to, which
-        # is in the suffix.
+        # The name of an index or a constraint must not contain a database. So remove
+        # the database from the table's name and from the suffix, which contains the
+        # name of the table that a foreign key refers to.
         _, elsewhere, target = suffix.rpartition("`.`")
         name: str = super()._create_index_name(
             TableName.of(table_name).name,
             column_names,
             f"_fk_{target}" if elsewhere else suffix,
         )
-        # quote_name() would take a remaining backtick for the end of the name.
+        # quote_name() would take a trailing backtick for the closing quote of the name.
         return name.replace("`", "")
 
     def _field_should_be_indexed(self, model: type[Model], field: Field) -> bool:
-        # Unlike the method of Django's MySQL backend, this one does not query the
+        # Unlike the method of Django's MySQL backend, this method does not query the
         # storage engine.
         if not field.db_index or field.unique or self._is_limited_data_type(field):
             return False
-        # TiDB makes the index of a foreign key itself.
+        # TiDB creates the index of a foreign key by itself.
         return not (
             field.get_internal_type() == "ForeignKey"
             and field.db_constraint

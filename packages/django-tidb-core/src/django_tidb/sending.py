@@ -1,7 +1,8 @@
 """
-The part of the schema editor that sends statements: at once or gathered. It
-restores the table after an operation that fails half way, and rebuilds a table
-if the server refuses ALTER TABLE. The statements are written in schema.py.
+The part of the schema editor that sends statements: at once or gathered.
+
+It restores a table after an operation that fails half way, and rebuilds a table if the
+server refuses ALTER TABLE. The statements are written in schema.py.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ _WHOLE_TABLES = {
 }
 _MODIFY = re.compile(rf"ALTER TABLE (?:{_NAME}\.)?{_NAME} MODIFY ")
 
-# The errors of an ALTER TABLE that the server has not implemented: in general,
-# for a default that each row would have to compute for itself, and for columns
-# that are generated or that others are generated from.
+# The errors of an ALTER TABLE that TiDB has not implemented: in general, for a default
+# whose value would differ from row to row, and for changes of generated columns or of
+# columns that generated columns read.
 _REFUSED = (
     ErrorNumber.DDL_NOT_SUPPORTED,
     ErrorNumber.DEFAULT_NOT_CONSTANT,
@@ -98,10 +99,10 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         self.deferred_sql: list[Any] = []
         self.references = ForwardReferences(self.connection)
         self._gathering = Gathering(self.connection, self._send_gathered)
-        # The tables that operations alter in several steps, the innermost last.
+        # The tables that operations are altering in several steps, the innermost last.
         self._undos: list[Undo] = []
-        # The tables whose rebuild was interrupted in an earlier run and completed in
-        # this one, with their definitions before the rebuild.
+        # The tables whose rebuild was interrupted in an earlier run and was completed
+        # in this run, with their definitions before the rebuild.
         self._completed_rebuilds: dict[TableName, TableDefinition] = {}
         self._last_statement: tuple[str, Any] | None = None
         self._literal = False
@@ -112,8 +113,8 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         return super().__enter__()
 
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
-        # If this editor has not read the variables, their values stay: models are
-        # checked in places where no query may be sent.
+        # If this editor has not read the variables, keep the values that were read
+        # before: models are checked in places where no query may be sent.
         self.connection.tidb_variables.cancel_refresh()
         if exc_type is None:
             self._check_references()
@@ -128,13 +129,13 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
     @contextmanager
     def _literal_sql(self) -> Iterator[None]:
         """
-        Send the SQL that Django writes in this block as it is. Percent signs in
-        its names, comments and values stand for themselves. Django passes no
-        parameters with it, but at times an empty tuple or list, with which the
-        driver would take the percent signs for those of a format.
+        Send the SQL of Django's methods in this block unchanged. Percent signs in
+        names, comments and values stand for themselves. Django passes no parameters
+        with such SQL, but sometimes passes an empty tuple or list, with which the
+        driver would treat the SQL as a format string.
 
-        SQL of other callers, such as RunPython, keeps its meaning: with an empty
-        tuple of parameters two percent signs stand for one.
+        SQL of other callers, such as RunPython, keeps its meaning: with an empty tuple
+        of parameters, two percent signs stand for one.
         """
         outer, self._literal = self._literal, True
         try:
@@ -146,7 +147,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         """Return a statement and its parameters in the form that the cursor expects."""
         if not (self._literal or isinstance(sql, Statement)):
             return sql, params
-        # Only an UPDATE has parameters, and no texts besides its names.
+        # Only UPDATE statements have parameters. They contain names, but no literals.
         return (in_format(str(sql)), params) if params else (sql, None)
 
     def quote_value(self, value: Any) -> Any:
@@ -163,7 +164,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         return str(self.quote_value(value))
 
     def _collect_comment(self, text: str) -> None:
-        # The text may contain a name or a value of several lines.
+        # A name or a value in the text may contain line breaks.
         self.collected_sql += [f"-- {line}" for line in text.splitlines()]
 
     # -- Statements that are gathered: see gathering.py
@@ -171,8 +172,8 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
     @contextmanager
     def gathering(self, origin: str | None = None) -> Iterator[Gathering]:
         """
-        Let statements be gathered in this block, which belong to `origin`. At
-        its end all of them have been sent, or dropped after an error.
+        Gather the statements of this block, which belong to the operation `origin`. At
+        the end of the block, all of them have been sent, or dropped after an error.
         """
         with self._gathering.block(origin):
             yield self._gathering
@@ -180,7 +181,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
 
     def _create(self, creation: Creation) -> None:
         if not self._may_gather():
-            # Django's error: there can be no DDL in a transaction.
+            # Let Django raise its error: DDL is not allowed in a transaction.
             super().execute(creation.sql, None)
         if self._gathering.origin is None:
             self._send(creation)
@@ -190,8 +191,9 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
             self._gather(creation)
 
     def _gather(self, statement: Creation | Addition) -> None:
-        # Quoting a value and adding a CHECK constraint need these, and must not send
-        # statements while others are gathered.
+        # Quoting a value and adding a CHECK constraint need a connection and the
+        # variables. Get both now, because reading them later would send the gathered
+        # statements.
         self.connection.ensure_connection()
         _ = self.connection.features.supports_table_check_constraints
         self._gathering.add(statement)
@@ -215,7 +217,10 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
     def _send_together(
         self, statements: list[Creation | Addition]
     ) -> list[Creation | Addition]:
-        """Create tables of a new test database at once; return what is left."""
+        """
+        Create tables of a new test database on several connections at once; return the
+        statements that could not be sent in this way.
+        """
         if not self.connection.creation.creating:
             return statements
         creations = [s for s in statements if isinstance(s, Creation)]
@@ -239,8 +244,8 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         if self._may_gather():
             self._execute_once(statement.sql, None)
             return
-        # Django would refuse DDL in a transaction. But this one has begun after
-        # the statement was gathered, and nothing has been sent in it yet.
+        # Django would refuse DDL in a transaction. However, this transaction began
+        # after the statement was gathered, and nothing has been sent in it yet.
         logger.debug("%s; (params %r)", statement.sql, None)
         with self.connection.cursor() as cursor:
             cursor.execute(statement.sql, None)
@@ -251,7 +256,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
 
     @contextmanager
     def _forward_references(self, creation: Creation) -> Iterator[None]:
-        """Let CREATE TABLE refer to tables that do not exist yet."""
+        """Allow CREATE TABLE to refer to tables that do not exist yet."""
         if not (
             self.connection.features.supports_foreign_keys
             and self.references.await_missing(creation.targets)
@@ -288,8 +293,8 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
 
     def _becomes_clause(self, statement: Any) -> bool:
         """
-        Add `statement` as a clause to the pending statement for its table, which may
-        be a new one, if that is possible. Return whether it was added.
+        Add `statement` as a clause to the pending statement for its table, or to a new
+        pending statement, if that is possible. Return whether it was added.
         """
         if not isinstance(statement, Statement):
             return False
@@ -310,7 +315,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         return True
 
     def _combines_additions(self, table: str) -> bool:
-        """Return whether this table is altered by an operation, in several steps."""
+        """Return whether an operation is altering this table in several steps."""
         return (
             bool(self._undos)
             and table == self._undos[-1].table.sql
@@ -342,8 +347,9 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
 
     def _is_repeated(self, sql: Any, params: Any) -> bool:
         """
-        Return whether it is the same MODIFY as the last statement: Django changes
-        a column's type, default and NULL one after the other.
+        Return whether the statement is the same MODIFY as the last statement. Django
+        changes a column's type, default and NULL one after the other, each with the
+        same MODIFY.
         """
         last, self._last_statement = self._last_statement, (str(sql), params)
         return self._last_statement == last and bool(_MODIFY.match(str(sql)))
@@ -356,7 +362,8 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         if alteration is None:
             return False
         before = self._completed_rebuilds.get(alteration.table)
-        # A change that had been made before the rebuild was not made by it.
+        # A change that the table already had before the rebuild is not the rebuild's
+        # change.
         return (
             before is not None
             and not alteration.is_done(before)
@@ -365,8 +372,9 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
 
     def _execute_once(self, sql: Any, params: Any) -> None:
         """
-        Send a statement, unless a job that has outlived its client has done it: that
-        of an earlier ``migrate``, or that of this one after an error.
+        Send a statement, unless a job that has outlived its client has already executed
+        it. The job belongs to an earlier ``migrate``, or to this statement before its
+        error.
         """
         run = None if self.collect_sql else migrating.current(self.connection)
         if run is None:
@@ -386,9 +394,11 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
 
     def _is_done(self, sql: str, *, certain: bool) -> bool:
         """
-        Return whether the definitions of tables are as after this statement; False if
-        that cannot be told. If it is not `certain` that the statement was executed
-        now, there must be no doubt that the definitions are the same in full.
+        Return whether the definitions of the tables show the result of this statement;
+        False if they do not show it.
+
+        `certain` tells whether the statement is known to have been executed just now.
+        If not, the definitions must be exactly those that the statement produces.
         """
         for pattern, wanted in _WHOLE_TABLES.items():
             if match := pattern.match(sql):
@@ -423,7 +433,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
             alteration = self._alteration(str(sql), params)
             if alteration is None:
                 raise
-            # AUTO_INCREMENT can be removed only with this variable:
+            # AUTO_INCREMENT can be removed only if this variable is ON:
             # https://docs.pingcap.com/tidb/stable/system-variables#tidb_allow_remove_auto_inc-new-in-v2118-and-v304
             if "tidb_allow_remove_auto_inc" in str(error):
                 with self.connection.session_variables(tidb_allow_remove_auto_inc=1):
@@ -442,7 +452,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
             return None
 
     def _text(self, sql: str, params: Any) -> str:
-        """Return a statement with its parameters in it."""
+        """Return a statement with its parameters inserted."""
         return sql if params is None else sql % tuple(map(self.quote_value, params))
 
     def rebuild_table(
@@ -477,9 +487,9 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
     @contextmanager
     def _all_or_nothing(self, model: type[Model]) -> Iterator[None]:
         """
-        Undo what was done to the model's table if a later statement fails, so
-        that the migration can be run again; no DDL can be rolled back. Several
-        additions to the table become one statement.
+        Undo the changes of the model's table if a later statement of the block fails,
+        so that the migration can be run again: DDL cannot be rolled back. Several
+        additions to the table are sent as one statement.
         """
         table = TableName.of(model._meta.db_table)
         if any(undo.table == table for undo in self._undos):
@@ -493,7 +503,8 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
                     yield
                 self._gathering.send_addition()
         except Exception:
-            # This includes errors that are raised while the SQL is written.
+            # The error may have been raised while SQL was written, so drop the pending
+            # statement.
             self._gathering.drop_addition()
             undo.run()
             raise

@@ -1,8 +1,8 @@
 """
 Migrations of the options in ``class Meta`` that plugins define.
 
-Django's AlterModelOptions cannot set them: it resets every option that it knows
-and that is not among its arguments, so if it knew the plugins' options, each
+Django's AlterModelOptions cannot set these options: it resets every option that it
+knows and that is missing in its arguments. If it knew the plugins' options, each
 AlterModelOptions in an existing migration would reset them.
 """
 
@@ -104,12 +104,12 @@ class AlterTableOptions(ModelOptionOperation):
 
 class TableOptionsDetector(MigrationAutodetector):
     """
-    A mixin for autodetectors that finds changes of the plugins' options in
-    ``class Meta``.
+    A mixin for autodetectors that detects changes of the plugins' options in ``class
+    Meta``.
 
-    From Django 5.2 on, :func:`extend_autodetectors` adds it to the autodetector
-    of ``makemigrations`` and ``migrate``. A project that sets an autodetector
-    of its own afterwards has to inherit from this class too.
+    From Django 5.2 on, :func:`extend_autodetectors` adds it to the autodetector of
+    ``makemigrations`` and ``migrate``. A project that sets its own autodetector
+    afterwards has to inherit from this class as well.
     """
 
     def generate_altered_db_table(self) -> None:

@@ -82,9 +82,9 @@ def _context(
     times: tuple[int, ...],
 ) -> ssl.SSLContext:
     """
-    Return the SSLContext for these options. Connections share it, because
-    loading the CA certificates of the system takes longer than all other steps
-    of a connection.
+    Return the SSLContext for these options. All connections with these options share
+    the context, because loading the CA certificates of the system takes longer than all
+    other steps of a connection.
     """
     if mode == "REQUIRED" and not (ca or capath):
         context = _unverified_context()
@@ -116,8 +116,8 @@ def _pymysql_connection_class() -> Any:
         _read_timeout: float | None
 
         def connect(self, sock: Any = None) -> None:
-            # mysqlclient's connect_timeout includes the handshake. PyMySQL would wait
-            # without end for a server that accepts a connection and does not answer.
+            # mysqlclient's connect_timeout includes the TLS handshake. PyMySQL would
+            # wait forever for a server that accepts a connection and does not answer.
             timeout = self._read_timeout
             self._read_timeout = timeout or self.connect_timeout
             try:
@@ -126,8 +126,8 @@ def _pymysql_connection_class() -> Any:
                 self._read_timeout = timeout
 
         def _create_ssl_ctx(self, options: Any) -> ssl.SSLContext:
-            # Without options PyMySQL uses TLS if the server supports it, and verifies
-            # nothing. Its own context would still load the CA certificates of the
+            # Without options, PyMySQL uses TLS if the server supports TLS, and verifies
+            # nothing. PyMySQL's own context would still load the CA certificates of the
             # system.
             if not options:
                 return _unverified_context()
@@ -202,12 +202,11 @@ def asked_of_client(
     options: Mapping[str, Any], *, pymysql: bool
 ) -> tuple[str | None, dict[str, Any]]:
     """
-    Return the TLS options in ``OPTIONS`` for a command-line client: the
-    ``ssl_mode`` (None if it is not set) and the contents of ``ssl``, both in
-    mysqlclient's form. Options in PyMySQL's own form are converted if `pymysql`
-    is true.
+    Return the TLS options in ``OPTIONS`` for a command-line client: the ``ssl_mode``
+    (None if it is not set) and the dictionary ``ssl``, both in mysqlclient's form. If
+    `pymysql` is true, options in PyMySQL's own form are converted.
 
-    Raises ``ImproperlyConfigured`` if the client cannot be given these options.
+    Raises ``ImproperlyConfigured`` if the client has no equivalent for these options.
     """
     mode: str | None = None
     files = options.get("ssl") or {}

@@ -1,7 +1,7 @@
 """
-Tables of a test database, created by several connections at once.
+Creation of a test database's tables on several connections at once.
 
-TiDB 8.5 creates the tables that are asked for at the same time in one step:
+TiDB 8.5 creates tables in one step if their statements arrive at the same time:
 https://docs.pingcap.com/tidb/stable/accelerated-table-creation
 """
 
@@ -26,7 +26,8 @@ __all__ = ["create_together"]
 # More connections gain little, because the server creates all requested tables in
 # one step.
 _CONNECTIONS = 32
-# Session variables whose values depend on the last statement or on the time.
+# Session variables whose values depend on the last statement or on the time, so that
+# they differ between connections.
 _OF_THE_LAST_STATEMENT = (
     *("error_count", "identity", "last_insert_id", "rand_seed1", "rand_seed2"),
     *("tidb_current_ts", "timestamp", "warning_count"),
@@ -39,17 +40,19 @@ def create_together(
     connection: DatabaseWrapper, creations: Sequence[Creation]
 ) -> list[Creation]:
     """
-    Send CREATE TABLE statements at once, by connections like `connection`, if
-    that is faster; return those that are left, in their order. Raises the first
-    error that the server answers; other tables may exist then.
+    Send CREATE TABLE statements at the same time on several connections like
+    `connection`, if that is faster. Return the statements that were not sent, in their
+    order.
+
+    Raises the first error that the server answers; other tables may exist then.
     """
-    # A comment may contain these words too, which costs only time.
+    # A comment may also contain these words; the statement is then only sent later.
     left = [creation for creation in creations if "FOREIGN KEY" in creation.sql]
     together = [creation for creation in creations if creation not in left]
     if (
         len(together) < 2
         or not connection.features.creates_tables_together
-        # A transaction that has begun does not see what others create.
+        # An open transaction does not see the tables that other connections create.
         or not connection.get_autocommit()
         or not _is_like_others(connection)
     ):
@@ -83,7 +86,7 @@ def create_together(
 
 
 def _connects(connection: DatabaseWrapper) -> bool:
-    """Connect, and return whether the server takes one more connection."""
+    """Connect, and return whether the server accepts one more connection."""
     try:
         connection.ensure_connection()
     except OperationalError as error:
@@ -93,7 +96,9 @@ def _connects(connection: DatabaseWrapper) -> bool:
 
 
 def _is_like_others(connection: DatabaseWrapper) -> bool:
-    """Return whether a new connection has the same variables as `connection`."""
+    """
+    Return whether a new connection has the same session variables as `connection`.
+    """
 
     def variables(connection: DatabaseWrapper) -> set[tuple[str, str]]:
         with connection.cursor() as cursor:

@@ -1,12 +1,13 @@
 """
-Two readers that split SQL into tokens: :class:`Reader` for definitions, and
-:func:`statement_tokens` for whole statements of any kind, with their comments.
+Two readers that split SQL into tokens.
 
-The first reads the definitions that SHOW CREATE TABLE returns and the statements that
-change them. Their syntax is described in
-https://docs.pingcap.com/tidb/stable/sql-statement-create-table. A comment with
-contents that the server executes, such as ``/*T![auto_rand] AUTO_RANDOM(5)
-*/``, is read as if only the contents were there.
+:class:`Reader` is for definitions, and :func:`statement_tokens` is for whole statements
+of any kind, with their comments. Definitions are in the output of SHOW CREATE TABLE and
+in statements that change tables:
+https://docs.pingcap.com/tidb/stable/sql-statement-create-table
+
+:class:`Reader` treats a comment with contents that the server executes, such as
+``/*T![auto_rand] AUTO_RANDOM(5) */``, as if only the contents were there.
 """
 
 from __future__ import annotations
@@ -46,25 +47,24 @@ _MARK = re.compile(
     rf"{_TEXT}|{_NAME}|{_COMMENT}|(?P<opening>{_OPENING})|(?P<closing>\*/)", re.DOTALL
 )
 
-# A text in which a quotation mark is written twice, and nothing is escaped.
+# A string literal in which a quotation mark is doubled and a backslash escapes nothing.
 _UNESCAPED = r"'[^']*(?:''[^']*)*'"
-# A column of the type ENUM or SET, and other text that can look like one.
+# A column of the type ENUM or SET, or other text of the same form.
 _COLUMN = rf"""(?:{_NAME}|"[^"]*(?:""[^"]*)*")"""
 _MEMBERS = rf"{_COLUMN} (?:enum|set)\(({_UNESCAPED}(?:,{_UNESCAPED})*)\)"
 _MEMBERS_OR_TEXT = re.compile(rf"{_MEMBERS}|{_TEXT}|{_NAME}", re.DOTALL)
 _MEMBERS_OR_UNESCAPED = re.compile(rf"{_MEMBERS}|{_UNESCAPED}|{_NAME}", re.DOTALL)
 
-# A word that starts a value and is followed by a string, as in b'101'. The
-# name of a character set with a leading underscore, as in _utf8'x', is another
-# one.
+# A word that precedes a string literal, as in b'101'. A character set with a leading
+# underscore, as in _utf8'x', is such a word as well.
 _INTRODUCERS = ("B", "N", "X")
 
 
 def split_members(sql: str, *, escapes: bool) -> list[str]:
     """
-    Return an answer of SHOW CREATE TABLE in parts: every second one is the
-    members of an ENUM or SET, in which no backslash escapes anything.
-    `escapes` tells whether one does in the other texts.
+    Split an answer of SHOW CREATE TABLE: every second part is the list of members of an
+    ENUM or SET, in which a backslash never escapes the next character. `escapes` tells
+    whether a backslash does so in the other parts.
     """
     parts, start = [], 0
     for match in (_MEMBERS_OR_TEXT if escapes else _MEMBERS_OR_UNESCAPED).finditer(sql):

@@ -1,13 +1,14 @@
 """
-Transactions that are repeated if the server has rolled them back.
+Transactions that are repeated after the server has rolled them back.
 
-:func:`retry` is for a function and :func:`attempts` for a block. docs/topics/
-transactions.md describes both, and the lost update, which they do not prevent.
+:func:`retry` repeats a function and :func:`attempts` a block.
+docs/topics/transactions.md describes both, and the lost update, which neither of them
+prevents.
 
-Whether a transaction is repeated depends on the point that it has reached, which
-``connection.tidb_session`` knows, and on the table in ``errors.py``. The
-exception alone does not tell: a deadlock that a hook of ``on_commit()`` meets
-has the same number, 1213, and is raised after the COMMIT.
+A transaction is repeated depending on the point that it has reached, which
+``connection.tidb_session`` knows, and on the table in ``errors.py``. The exception
+alone is not enough: a deadlock in a hook of ``on_commit()`` has the same error number,
+1213, but is raised after the COMMIT.
 """
 
 from __future__ import annotations
@@ -111,14 +112,14 @@ class _Policy:
         """Return the seconds to wait after the attempt with this `number`, from 1."""
         # The exponent is limited, because a float cannot hold all powers.
         longest = min(self.max_backoff, self.backoff * 2.0 ** min(number - 1, 1000))
-        # All of the time is random ("full jitter"), so that transactions that have
-        # met do not meet again:
+        # The whole pause is random ("full jitter"), so that transactions which have met
+        # in a conflict do not meet again:
         # https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
         return random.uniform(0, longest)  # noqa: S311
 
 
 class _Work:
-    """Something that is done in a transaction, and the attempts at it."""
+    """A function or block that is executed in a transaction, and its attempts."""
 
     def __init__(self, policy: _Policy, name: str) -> None:
         self.policy = policy
@@ -139,8 +140,8 @@ class _Work:
 
     def _is_in_test_case(self) -> bool:
         """
-        Return whether the transaction is nested in that of a TestCase. Raises
-        ``RuntimeError`` if it is nested in another one.
+        Return whether the transaction is nested in the transaction of a TestCase.
+        Raises ``RuntimeError`` if it is nested in any other transaction.
         """
         blocks = self.connection.atomic_blocks
         if blocks and blocks[-1]._from_testcase:
@@ -167,8 +168,8 @@ class _Work:
 
     def begin(self) -> None:
         """
-        Begin the transaction of the next attempt. If it cannot be begun, that was
-        an attempt too.
+        Begin the transaction of the next attempt. If the transaction cannot be begun,
+        this counts as an attempt.
         """
         while True:
             self.number += 1
@@ -197,12 +198,12 @@ class _Work:
         goes_on: bool = True,
     ) -> bool:
         """
-        End the transaction of the attempt, with the exception of the block.
-        Return whether it has to be repeated, after a pause. If not, the exception
+        End the transaction of the attempt, with the exception of the block. Return True
+        after a pause if the transaction has to be repeated, or False if the exception
         is final.
 
-        `goes_on` is False if no other attempt can follow. Raises the error of the
-        end of the transaction if that is final.
+        `goes_on` is False if no other attempt can follow. Raises the error of ending
+        the transaction if that error is final.
         """
         try:
             self.atomic.__exit__(exc_type, exc_value, traceback)
@@ -219,14 +220,15 @@ class _Work:
         return True
 
     def _may_be_repeated(self, error: Exception) -> bool:
-        """Return whether the server allows that the transaction is repeated."""
+        """Return whether it is safe to repeat the transaction after `error`."""
         transaction = self.transaction
         if transaction.point is Point.COMMITTED:
             return False
         raised = [e for e in _chain(error) if e in transaction.raised]
         if not raised or any(isinstance(e, CommitOutcomeUnknown) for e in raised):
             return False
-        # The newest error, and the one with which the transaction has ended.
+        # Look at the newest error, and at the error with which the transaction has
+        # ended.
         for cause in (raised[0], transaction.ended_by):
             if cause is None:
                 continue
@@ -239,9 +241,9 @@ class _Work:
 
     def _is_repeated(self, error: Exception, goes_on: bool = True) -> bool:
         """
-        Return whether the attempt, which has ended with `error`, is repeated. If
-        the server would allow it, and something else does not, the error gets a
-        note.
+        Return whether the attempt, which has ended with `error`, is repeated. If the
+        error allows a repetition and something else prevents it, a note on the error
+        says so.
         """
         if not self._may_be_repeated(error):
             return False
@@ -299,7 +301,7 @@ class _Work:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Return an error and those that have led to it, as a traceback shows them."""
+    """Yield an error and the errors that led to it, in the order of a traceback."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -386,8 +388,8 @@ class _Attempts:
 
 def _loop_of(frame: FrameType) -> Loop:
     """
-    Return the loop that `frame` is executing. Raises ``RuntimeError`` if another
-    attempt could not follow in it.
+    Return the loop that `frame` is executing. Raises ``RuntimeError`` if the loop would
+    not continue with another attempt.
     """
     where = f"attempts() in {frame.f_code.co_name}()"
     if frame.f_code.co_flags & _GENERATORS:

@@ -1,4 +1,7 @@
-"""The clean-up of an operation that failed half way; no DDL can be rolled back."""
+"""
+Restoration of a table after an operation that failed half way. DDL cannot be rolled
+back.
+"""
 
 from __future__ import annotations
 
@@ -24,17 +27,18 @@ logger = logging.getLogger("django.db.backends.schema")
 
 class Undo:
     """
-    The definition of a table before one operation changes it, and the way back.
+    The definition of a table before an operation changes it, and its restoration.
 
-    The table is read with the first statement of the operation, since most changes
-    of fields need none.
+    The definition is read before the first statement of the operation, because most
+    changes of fields send no statement.
     """
 
     def __init__(self, editor: DatabaseSchemaEditor, table: TableName) -> None:
         self.editor = editor
         self.table = table
         self.before: TableDefinition | None = None
-        # The definition before an interrupted rebuild, if that was completed.
+        # The definition before an interrupted rebuild, if this run has completed the
+        # rebuild.
         self.before_rebuild: TableDefinition | None = None
         # sqlmigrate has nothing to undo.
         self._begun = editor.collect_sql
@@ -43,7 +47,7 @@ class Undo:
         """Read the table's definition, before the operation's first statement."""
         if self._begun:
             return
-        # It is set first, because the statements of recover() call this method too.
+        # Set this first, because the statements of recover() call this method as well.
         self._begun = True
         self.before_rebuild = recover(self.editor, self.table)
         self.before = read_definition(self.editor.connection, self.table)

@@ -42,7 +42,8 @@ class DatabaseValidation(MySQLDatabaseValidation):
             issues.extend(check_driver(databases=[self.connection.alias]))
             if self.connection.alias == DEFAULT_DB_ALIAS:
                 issues.extend(check_search_backends())
-        # The checks of a mirror would only repeat the messages of its original.
+        # The checks of a mirror would repeat the messages of the database that it
+        # mirrors.
         if not self.connection.settings_dict["TEST"].get("MIRROR"):
             issues.extend(self._check_skip_locked())
             issues.extend(self._check_ignored_constraints())

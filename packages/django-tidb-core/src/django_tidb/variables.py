@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ServerVariables"]
 
-# Older servers lack some of them.
+# Older servers lack some of these variables.
 _NAMES = (
     "allow_auto_random_explicit_insert",
     "collation_database",
@@ -43,8 +43,9 @@ class ServerVariables(Mapping[str, str]):
     """
 
     def __init__(self, connection: DatabaseWrapper) -> None:
-        # The connection refers to this object. Without a cycle of references, Python
-        # frees both as soon as the connection is no longer used.
+        # The connection refers to this object, so a weak reference avoids a cycle.
+        # Without a cycle, Python frees both as soon as the connection is no longer
+        # used.
         self._connection: Any = weakref.proxy(connection)
         self._values: dict[str, str] = {}
         self._is_stale = True

@@ -22,7 +22,7 @@ import orjson
 
 try:
     import simdjson
-except ImportError:  # where there are no wheels of it
+except ImportError:  # simdjson has no wheels for some platforms
     simdjson = None  # type: ignore[assignment]
 
 __all__ = [
@@ -45,16 +45,15 @@ MAX_DIMENSIONS = 16383
 _NUMBERS = (Real, Decimal)
 _BOOLEANS = (bool, np.bool_)
 
-# The shortest text of this float32 is ambiguous: it lies exactly between this
-# number and the next float32. Readers that parse a double first, as TiDB and
-# Python do, round it to the other one. It is the only magnitude with this
-# property.
+# The shortest text of this float32 is ambiguous: the text's value lies exactly between
+# this number and the next float32. TiDB and Python first parse a double, which they
+# then round to the other float32. No other magnitude has this property.
 _ODD = np.uint32(0x15AE43FD).view(np.float32)
 _ODD_TEXT, _ODD_LONGER_TEXT = "7.038531e-26", "7.0385307e-26"
 # The digits of this number in the server's text, which has no exponents.
 _ODD_DIGITS = "00000000007038531"
 _ODD_DOUBLE = float(_ODD_TEXT)
-# The prefix of the server's text of this number and of all smaller numbers.
+# The server's text of this number, and of all smaller numbers, begins with this prefix.
 _TINY = "0." + 25 * "0"
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -83,8 +82,8 @@ _local = _Local()
 
 def as_text(value: Any) -> str | bytes | None:
     """
-    Return a text as it is, bytearray and memoryview of bytes as bytes, and None
-    for every other value.
+    Return a str or bytes unchanged, bytearray and memoryview of bytes as bytes, and
+    None for every other value.
     """
     if isinstance(value, str | bytes):
         return value
@@ -97,20 +96,19 @@ def as_text(value: Any) -> str | bytes | None:
 
 def to_vector(value: Any, dimensions: int | None = None) -> Vector:
     """
-    Return `value` as a float32 array of one dimension: a list or tuple of
-    numbers, a numeric array of numpy, array.array, or an object that
-    ``numpy.asarray`` makes such an array of, as those of PyTorch and pandas.
-    An array that is one already is returned as it is.
+    Return `value` as a float32 array of one dimension. `value` may be a list or tuple
+    of numbers, a numeric array of numpy, array.array, or an object that
+    ``numpy.asarray`` converts to such an array, as from PyTorch and pandas. A float32
+    array of one dimension is returned unchanged.
 
-    Raises ValueError, saying which element is wrong, unless `value` has one
-    dimension, 1 to 16383 elements (exactly `dimensions`, if given), and all
-    elements are numbers that are finite in single precision. Truth values are
-    not numbers.
+    Raises ValueError, naming the wrong element, unless `value` has one dimension, 1 to
+    16383 elements (exactly `dimensions`, if given), and all elements are numbers that
+    are finite in single precision. Booleans are not numbers.
     """
     if isinstance(value, list | tuple):
         array = _from_numbers(value)
     elif (text := as_text(value)) is not None:
-        # numpy would take each byte for a number.
+        # numpy would treat each byte as a number.
         raise ValueError(f"{_shorten(text)} is not a sequence of real numbers")
     else:
         array = _from_array(value)
@@ -149,7 +147,8 @@ def _from_array(value: Any) -> npt.NDArray[Any]:
     try:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        # The message is the object's own, such as that of a tensor on another device.
+        # The message includes the object's own error, such as that of a tensor on
+        # another device.
         raise ValueError(f"no array can be made of it: {error}") from error
 
 
@@ -174,9 +173,9 @@ def _from_numbers(value: Sequence[Any]) -> Vector:
 
 
 def _pack(value: Sequence[Any]) -> Vector:
-    # struct is about four times as fast as numpy's conversion of a list, and equally
-    # exact: both round Python's double once. Integers above 2**53 are rounded to a
-    # double first.
+    # struct is about four times as fast as numpy's conversion of a list. Both are
+    # equally exact: they round Python's double once. Integers above 2**53 are first
+    # rounded to a double.
     vector = np.empty(len(value), np.float32)
     _packer(len(value))(vector, 0, *value)
     return vector
@@ -203,8 +202,9 @@ def encode(value: Any, dimensions: int | None = None) -> str:
     """
     vector = np.ascontiguousarray(to_vector(value, dimensions))
     text = orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-    # This text is not part of any other number. Exponents are rare, and searching for
-    # one character is about thirty times as fast as searching for the text.
+    # The text _ODD_TEXT contains an exponent, and is not part of the text of any other
+    # number. Exponents are rare, and searching for "e" is about thirty times as fast as
+    # searching for the whole text.
     if "e" in text and _ODD_TEXT in text:
         text = text.replace(_ODD_TEXT, _ODD_LONGER_TEXT)
     return text
@@ -218,8 +218,8 @@ def decode(text: str | bytes) -> Vector:
     single precision.
     """
     if isinstance(text, bytes):
-        # The drivers return str. In bytes, all characters other than ASCII are invalid
-        # whatever the encoding, and lead to an error below.
+        # The drivers return str. Bytes may have any encoding, because every non-ASCII
+        # character is an error below.
         text = text.decode("latin-1")
     if len(text) >= _LONG and (vector := _decode_long(text)) is not None:
         return vector
@@ -229,10 +229,11 @@ def decode(text: str | bytes) -> Vector:
             if "e" in text and bool in map(type, value):
                 raise TypeError  # JSON booleans would become numbers
             if "-0," in text or "-0]" in text:
-                # JSON reads this as an integer, which has no negative zero.
+                # JSON reads -0 as an integer, which has no negative zero.
                 value = [float(number) for number in text.strip()[1:-1].split(",")]
-            # numpy is faster for a few elements, but accepts texts and None and
-            # overflows; hypot() does not.
+            # numpy is faster for a few elements. However, it accepts texts and None, to
+            # which hypot() raises an error, and it turns too large numbers into
+            # infinity.
             if len(value) < _FEW and math.hypot(*value) < _LARGEST:
                 vector = np.array(value, np.float32)
             else:
@@ -260,7 +261,8 @@ def _decode_long(text: str) -> Vector | None:
         buffer = _local.parser.parse(text).as_buffer(of_type="d")
     except (RuntimeError, TypeError, ValueError):
         # simdjson also raises an error for integers of more than 64 bits, and if the
-        # parser is in use already, as in a signal handler that interrupts it.
+        # parser is already in use, for example because a signal handler has interrupted
+        # it.
         return None
     doubles = np.frombuffer(buffer)
     if not doubles.size:
@@ -292,8 +294,8 @@ def parse(text: str | bytes, dimensions: int | None = None) -> Vector:
 
 def numbers(value: Any) -> list[float]:
     """
-    Return `value` as a list of Python floats with few digits, such as 0.1. In
-    contrast, ``tolist()`` of a float32 array returns 0.10000000149011612.
+    Return `value` as a list of Python floats with few digits, such as 0.1. In contrast,
+    ``tolist()`` of a float32 array returns 0.10000000149011612.
     """
     found: list[float] = orjson.loads(encode(value))
     return found

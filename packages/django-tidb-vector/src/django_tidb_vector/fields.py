@@ -120,7 +120,7 @@ class VectorField(models.Field):
             and hasattr(self, "model")
             and isinstance(compiler, SQLInsertCompiler | SQLUpdateCompiler)
         ):
-            # The server would raise an OperationalError.
+            # Without this, the server would raise an OperationalError.
             raise IntegrityError(f"{self._describe()}: a vector is needed, not None.")
         # In INSERT the server converts text to the type of the column. Functions do
         # not: COALESCE truncates the text to as many characters as the vector has
@@ -132,7 +132,7 @@ class VectorField(models.Field):
     def get_placeholder_sql(
         self, value: Any, compiler: SQLCompiler, connection: BaseDatabaseWrapper
     ) -> tuple[str, tuple[Any, ...]]:
-        # Django 6.1 has renamed get_placeholder() to this.
+        # Django 6.1 has renamed get_placeholder() to get_placeholder_sql().
         if hasattr(value, "as_sql"):
             sql, params = compiler.compile(value)
             return sql, tuple(params)
@@ -281,8 +281,8 @@ class VectorField(models.Field):
 
 def _names(key: Any) -> list[str]:
     """
-    Return the names of fields in an index or a constraint, except those in
-    functions.
+    Return the names of the fields in an index or a constraint. Fields inside of
+    functions are left out.
     """
     expressions = (
         expression.expression

@@ -25,7 +25,7 @@ class _EmptyValues(tuple[Any, ...]):
         return not isinstance(value, np.ndarray) and super().__contains__(value)
 
 
-#: Django's empty values, in a container that can be asked for an array.
+#: Django's empty values, in a container for which "array in EMPTY_VALUES" works.
 EMPTY_VALUES = _EmptyValues(validators.EMPTY_VALUES)
 
 # The largest number of dimensions for which a form shows all elements.
@@ -123,12 +123,12 @@ class VectorFormField(forms.CharField):
 
     def prepare_value(self, value: Any) -> Any:
         if hasattr(value, "resolve_expression"):
-            # This is a db_default, whose value the server has not computed yet.
+            # The value is a db_default, which the server has not computed yet.
             return None
         return value if value is None or isinstance(value, str) else encode(value)
 
     def to_python(self, value: Any) -> Vector | None:
-        # A disabled field gets its initial value.
+        # The value of a disabled field is its initial value, which may be a vector.
         text = super().to_python(self.prepare_value(value))
         if not text:
             return None

@@ -92,13 +92,13 @@ def _dimensions(expression: Any) -> int | None:
 
 class Distance(Func):
     """
-    The distance between `expression`, the name of a vector column or an
-    expression, and `vector`, a sequence or array of numbers or an expression.
+    The distance between `expression`, which is the name of a vector column or an
+    expression, and `vector`, which is a sequence or array of numbers or an expression.
     The result is a float, or None if either is NULL. Needs TiDB 8.4 or later.
 
-    Raises ValueError if `vector` is not a vector or, when used in a query, has
-    another number of dimensions than the column. Without `vector` it describes
-    the distance of a vector index.
+    Raises ValueError if `vector` is not a vector or, when used in a query, if its
+    number of dimensions differs from the column's. Without `vector`, the object
+    describes the distance of a vector index.
     """
 
     output_field = FloatField()
@@ -154,8 +154,8 @@ class L2Distance(Distance):
 @deconstructible(path="django_tidb_vector.CosineDistance")
 class CosineDistance(Distance):
     """
-    One minus the cosine of the angle between the two: from 0, same direction,
-    to 2, opposite. None if either vector has length 0.
+    One minus the cosine of the angle between the two vectors: 0 for the same direction,
+    2 for opposite directions. The result is None if either vector has length 0.
     """
 
     function = "VEC_COSINE_DISTANCE"
@@ -199,8 +199,8 @@ class VectorAsText(_OfVector):
 
 class VectorFromText(Func):
     """
-    The vector that `expression`, the name of a text column or an expression,
-    holds as text. The server raises an error for a text that is not a vector.
+    The vector that a text contains. `expression` is the name of a text column or an
+    expression. The server raises an error for a text that is not a vector.
     """
 
     function = "VEC_FROM_TEXT"

@@ -242,7 +242,8 @@ class VectorIndex(Index):
     ) -> Statement:
         statement = super().remove_sql(model, schema_editor, **kwargs)
         if schema_editor.connection.tidb_options.get(SKIP_OPTION):
-            # The index does not exist if its creation was skipped.
+            # DROP INDEX needs IF EXISTS, because the index does not exist if its
+            # creation was skipped.
             return Statement(
                 "DROP INDEX IF EXISTS %(name)s ON %(table)s", **statement.parts
             )
@@ -254,8 +255,8 @@ class VectorIndex(Index):
         self, model: type[Model], *, using: str = DEFAULT_DB_ALIAS
     ) -> IndexStatus | None:
         """
-        Return how many rows are in the index, or None if TiFlash does not list
-        it yet.
+        Return the number of rows in the index and outside of it, or None if TiFlash
+        does not list the index yet.
         """
         condition, params = _is_table(
             "tidb_database", "tidb_table", model._meta.db_table
@@ -316,8 +317,9 @@ def _is_table(
     schema_column: str, name_column: str, table: str
 ) -> tuple[str, list[str]]:
     """
-    Return a condition that selects `table`, a name as in ``Meta.db_table``, by
-    two columns of a table of information_schema, and its parameters.
+    Return a condition, and its parameters, for a table of information_schema. Two of
+    its columns, for the database and the name, have to match `table`, a name as in
+    ``Meta.db_table``.
     """
     name = TableName.of(table)
     if not name.database:

@@ -114,7 +114,9 @@ class VectorPlugin(Plugin):
         return False
 
     def check_database(self, connection: DatabaseWrapper) -> Iterable[CheckMessage]:
-        """Yield an error for each vector column if the server has no vectors."""
+        """
+        Yield an error for each vector column if the server does not support vectors.
+        """
         from django.core.checks import Error
 
         if connection.tidb_version >= (8, 4):

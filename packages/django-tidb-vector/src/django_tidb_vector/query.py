@@ -77,7 +77,8 @@ class VectorQuerySet(models.QuerySet[_Model]):
 
         def with_distance(rows: Any) -> Any:
             rows = rows.annotate(**{distance_name: distance})
-            # NULL is sorted before all distances.
+            # NULL is less than all distances in the ordering, so rows without a
+            # distance would come first.
             if max_distance is not None:
                 return rows.filter(**{f"{distance_name}__lte": max_distance})
             if issubclass(metric, CosineDistance):

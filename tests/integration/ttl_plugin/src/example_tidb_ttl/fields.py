@@ -7,7 +7,7 @@ COMMENT = "expires"
 
 
 class ExpiresField(models.DateTimeField):
-    """The time after which a row is of no use."""
+    """The time after which a row may be deleted."""
 
     def __init__(self, *args, **kwargs):
         kwargs["db_comment"] = COMMENT

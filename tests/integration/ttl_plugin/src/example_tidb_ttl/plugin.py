@@ -16,7 +16,7 @@ def has_ttl(connection, table):
 
 
 def ttl_of(model):
-    """Return the column and the days, or None."""
+    """Return the column and the number of days, or None."""
     if ttl := getattr(model._meta, "tidb_ttl", None):
         name, days = ttl
         return model._meta.get_field(name).column, days
@@ -24,7 +24,7 @@ def ttl_of(model):
 
 
 def is_expires_field(field):
-    # Models cannot be imported when this module is.
+    # This import must wait, because models cannot be imported when this module is.
     from .fields import ExpiresField
 
     return isinstance(field, ExpiresField)
@@ -117,7 +117,8 @@ class TTLPlugin(Plugin):
         return not is_expires_field(field)
 
     def add_field(self, schema_editor, model, field):
-        # The zero date of existing rows would be long past.
+        # ADD COLUMN would give existing rows the zero date, so they would expire at
+        # once.
         if not is_expires_field(field) or field.null:
             return False
         schema_editor.add_nullable_field(model, field)
