@@ -265,8 +265,8 @@ GO_ON = [
     other_manager_inside,
     long,  # noqa: F821
 ]
-# These functions leave the loop or another block around the with block; the block
-# itself could go on.
+# These functions end the loop, or have another block around the with block, so the loop
+# does not go on after the with block. has_block() is still true.
 LEAVE = [
     returns,
     returns_what_it_computes,

@@ -194,11 +194,12 @@ class _NoGo(_PassedOver):
 
 @dataclass(frozen=True)
 class Server:
-    """A server that answers.
+    """
+    A server that answers.
 
-    `version` is what it calls itself in the handshake, `origin` the line that
-    says where it was found. `log` and `process` are None for a server that
-    was not started here.
+    `version` is the version that the server sends in the handshake, and `origin` is the
+    line that says where the server was found. `log` and `process` are None for a server
+    that was not started here.
     """
 
     host: str

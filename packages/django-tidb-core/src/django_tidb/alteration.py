@@ -87,7 +87,8 @@ class Alteration:
 
     def is_done(self, definition: TableDefinition) -> bool:
         """Return whether the definition shows that all changes have been made."""
-        # If the alteration drops and adds a primary key, the table has one afterwards.
+        # If the alteration drops a primary key and adds another, the table has a
+        # primary key afterwards, although DropPrimaryKey has been done.
         is_added = any(isinstance(change, AddPrimaryKey) for change in self.changes)
         return all(
             change.is_done(definition)

@@ -112,8 +112,8 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
         ):
             self._replace_skip_locked()
         sql, params = super().as_sql(with_limits, with_col_aliases)
-        # Django leaves out the extra columns of a subquery, but not those of the
-        # queries of a union.
+        # Django leaves out the extra columns of a subquery, but keeps the extra columns
+        # of the queries of a union.
         if with_col_aliases and self.has_extra_select and not self.query.subquery:
             names = (self.connection.ops.quote_name(name) for _, _, name in self.select)
             sql = f"SELECT {', '.join(names)} FROM ({sql}) subquery"
@@ -144,10 +144,10 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
         extra_select, order_by, group_by = super().pre_sql_setup(
             with_col_aliases=with_col_aliases
         )
-        # A union can be ordered only by selected columns. A query that filters on
-        # window functions is ordered by columns of the query in its FROM. With GROUP
-        # BY, Django leaves out the ordering of Meta.ordering. So none of these needs a
-        # name for the order.
+        # ORDER BY gets no names in three cases. A union can be ordered only by selected
+        # columns. A query that filters on window functions is ordered by columns of the
+        # query in its FROM. With GROUP BY, Django leaves out the ordering of
+        # Meta.ordering.
         if not (
             self.query.combinator or self.qualify or (group_by and self._meta_ordering)
         ):

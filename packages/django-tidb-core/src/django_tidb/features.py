@@ -81,8 +81,9 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
 
     # -- Schema
 
-    # TiDB creates tables without foreign keys in one step if they are requested at the
-    # same time and the variable is on, which is the default since 8.5.
+    # TiDB creates tables without foreign keys in one step if their statements arrive at
+    # the same time and the variable tidb_enable_fast_create_table is on, which is the
+    # default since 8.5.
     # https://docs.pingcap.com/tidb/stable/accelerated-table-creation
     @property
     def creates_tables_together(self) -> bool:
