@@ -317,7 +317,9 @@ def _tidb(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
 
 @contextlib.contextmanager
 def _mariadb() -> Iterator[dict[str, str]]:
-    """Yield the same variables for Django's mysql backend on a MariaDB."""
+    """
+    Yield these variables too, as _tidb() does, for Django's mysql backend on MariaDB.
+    """
     programs = {}
     for name in ("mariadb-install-db", "mariadbd", "mariadb", "mariadb-tzinfo-to-sql"):
         programs[name] = find_program(name)

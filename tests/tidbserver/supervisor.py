@@ -76,10 +76,12 @@ def wait_for(
 
 
 class Supervisor:
-    """A process that runs programs and kills them when this process ends.
+    """
+    A process that runs programs and kills them when this process ends.
 
-    That includes the end by kill -9. `directory` belongs to the supervisor,
-    which removes it when it ends. It takes requests from all threads.
+    The supervisor does so even if this process is ended by kill -9. `directory` belongs
+    to the supervisor, which removes the directory when it ends. All threads of this
+    process may send requests to the supervisor.
     """
 
     def __init__(self, directory: Path) -> None:

@@ -372,9 +372,9 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
 
     def _execute_once(self, sql: Any, params: Any) -> None:
         """
-        Send a statement, unless a job that has outlived its client has already executed
-        it. The job belongs to an earlier ``migrate``, or to this statement before its
-        error.
+        Send a statement, unless a job has already executed it although the client of
+        the job was lost. An earlier ``migrate`` may have left such a job, and so may
+        this statement if its connection is lost.
         """
         run = None if self.collect_sql else migrating.current(self.connection)
         if run is None:

@@ -471,8 +471,8 @@ def retry(
     Each attempt is an outermost, durable ``atomic()``. An error is repeated if the
     connection of this database raised it, also if the function raises another
     error because of it, and if ``errors.py`` allows it. After COMMIT was sent,
-    only an error with which the server has certainly rolled back is repeated, and
-    after the server has acknowledged it, nothing is.
+    the function is repeated only after an error with which the server has certainly
+    rolled back. After the server has acknowledged COMMIT, it is not repeated.
 
     :param times: the largest number of attempts.
     :param using: the alias of the database.
