@@ -66,14 +66,14 @@ class IdleMixin(_Base):
             return False
         return True
 
-    def ensure_connection(self) -> None:
+    def close_if_health_check_failed(self) -> None:
         """
-        Connect unless there is a connection. Outside of a transaction, a connection
-        that has been idle for ``check_after_idle`` seconds is pinged first.
+        Ping a connection that has been idle for ``check_after_idle`` seconds, unless it
+        is in a transaction. Django calls this method before each cursor.
         """
         if self._idle_limit is not None and self.connection is not None:
             self._check_idle(self._idle_limit)
-        super().ensure_connection()
+        super().close_if_health_check_failed()
 
     def _check_idle(self, limit: float) -> None:
         now = time.monotonic()
@@ -104,5 +104,5 @@ class IdleMixin(_Base):
             if self.tidb_session.personal:
                 raise self._loss_of_state(error) from error
             self.close()
-            super().ensure_connection()
+            self.ensure_connection()
             super()._set_autocommit(autocommit)
