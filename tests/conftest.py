@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 from django.db import connections
+from hypothesis import HealthCheck, settings
 
 from django_tidb import plugins
 from django_tidb.base import DatabaseWrapper
@@ -16,6 +17,20 @@ from tests import roaming
 from tests.tables import isolated_models, model_class, tables_of_models
 from tests.tidbserver.cluster import find_binaries, find_proxy, running_cluster
 from tests.tidbserver.launcher import GoMissing, LauncherError, running_server
+
+# No test depends on the time that an example takes. Examples share the fixtures of
+# their test, such as the connection to the server.
+settings.register_profile(
+    "tests",
+    settings(
+        deadline=None,
+        suppress_health_check=[
+            HealthCheck.too_slow,
+            HealthCheck.function_scoped_fixture,
+        ],
+    ),
+)
+settings.load_profile("tests")
 
 ensure_driver()
 

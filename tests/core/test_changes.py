@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from django_tidb.alteration import Alteration, changes_to
@@ -379,7 +379,6 @@ all_changes = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(
     table=st.builds(TableName, names, st.one_of(st.just(""), names)),
     changes=st.lists(all_changes, min_size=1, max_size=4).map(tuple),

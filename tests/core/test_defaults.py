@@ -20,7 +20,7 @@ from django.db.models.functions import (
     Random,
 )
 from django.db.models.lookups import GreaterThan
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tables import isolated_models, model_class, tables_of_models
@@ -144,11 +144,7 @@ values = st.recursive(
 
 
 @pytest.mark.works("default-json-functions")
-@settings(
-    max_examples=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=25)
 @given(value=values)
 def test_json_comes_back_from_a_default(value):
     field = models.JSONField(db_default=models.Value(value, models.JSONField()))

@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from django_tidb.definition import (
@@ -160,7 +160,6 @@ def shown_tables(draw):
     return f"CREATE TABLE {quote(draw(identifiers))} (\n  {body}\n) {options}"
 
 
-@settings(deadline=None)
 @given(sql=shown_tables(), name=identifiers)
 def test_any_definition_is_written_as_it_is_read(sql, name):
     definition = TableDefinition.parse(sql)
@@ -170,7 +169,6 @@ def test_any_definition_is_written_as_it_is_read(sql, name):
     assert other.sql(definition.name) == sql
 
 
-@settings(deadline=None)
 @given(database=identifiers, name=identifiers)
 def test_name_of_a_table_is_written_as_it_is_read(database, name):
     for table in (TableName(name), TableName(name, database)):

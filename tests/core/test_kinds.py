@@ -147,7 +147,6 @@ def test_no_write_is_taken_for_a_read(transactional_db):
 
         @settings(
             max_examples=400,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
             database=None,
         )

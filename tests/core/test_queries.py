@@ -20,7 +20,7 @@ from django.db.models.functions import (
     Now,
     Round,
 )
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from .models import Author, Book, Word
@@ -28,11 +28,7 @@ from .models import Author, Book, Word
 connection = connections["default"]
 pytestmark = pytest.mark.django_db
 
-examples = settings(
-    max_examples=50,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+examples = settings(max_examples=50)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from django.db import (
     connection,
     models,
 )
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from django_tidb import rebuild
@@ -555,11 +555,7 @@ texts = st.text(
 
 @pytest.mark.long
 @example(comment="\\", default="\\1", name="`")
-@settings(
-    max_examples=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=25)
 @given(comment=texts, default=texts, name=st.text("ab`, ()'é", min_size=1, max_size=9))
 def test_definitions_are_read_to_the_letter(drops, comment, default, name):
     column = name.strip() or "x"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from django.db import DatabaseError, NotSupportedError, connection, models
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from django_tidb.alteration import Alteration
@@ -38,11 +38,7 @@ from .models import check
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.thorough]
 
-several = settings(
-    max_examples=20,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+several = settings(max_examples=20)
 
 
 def run(*statements):
