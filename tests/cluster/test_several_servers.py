@@ -83,6 +83,44 @@ class TestIds:
         one.execute(f"{self.DEFINITION} AUTO_ID_CACHE 1")
         assert [insert(s) for s in (one, two, one, two)] == [1, 2, 3, 4]
 
+    def test_given_id_that_another_server_has_reserved(self, sessions):
+        one, two = sessions
+        one.execute(self.DEFINITION)
+        assert [insert(s) for s in (one, two)] == [1, 30001]
+        two.execute("INSERT INTO t (id) VALUES (2)")
+        with pytest.raises(MySQLdb.IntegrityError, match=r"1062, .*entry '2'"):
+            insert(one)
+        one.execute("ALTER TABLE t AUTO_INCREMENT = 100000")
+        assert min(insert(s) for s in (one, two)) == 100_000
+
+    def test_given_id_with_auto_id_cache(self, sessions):
+        one, two = sessions
+        one.execute(f"{self.DEFINITION} AUTO_ID_CACHE 1")
+        assert [insert(s) for s in (one, two)] == [1, 2]
+        two.execute("INSERT INTO t (id) VALUES (5)")
+        assert [insert(s) for s in (one, two)] == [6, 7]
+
+    def test_auto_random(self, sessions):
+        one, two = sessions
+        one.execute(
+            "CREATE TABLE t (id BIGINT AUTO_RANDOM(5) PRIMARY KEY, v INT)",
+            "SET allow_auto_random_explicit_insert = 1",
+        )
+        # Below the sign and the 5 bits of the shard is the counter.
+        last = 2**58 - 1
+        assert [insert(s) & last for s in (one, two)] == [1, 30001]
+        one.execute(f"INSERT INTO t (id) VALUES ({last})")
+        with pytest.raises(MySQLdb.DatabaseError, match="8059"):
+            insert(one)
+        assert insert(two) & last == 30002
+
+    def test_sequence(self, sessions):
+        for options, values in {"": [1, 1001, 2], "NOCACHE": [1, 2, 3]}.items():
+            one, two = sessions
+            one.execute("DROP SEQUENCE IF EXISTS s", f"CREATE SEQUENCE s {options}")
+            drawn = [s.value("SELECT NEXT VALUE FOR s") for s in (one, two, one)]
+            assert drawn == values
+
 
 class TestVariables:
     def test_global(self, cluster, sessions):
@@ -131,6 +169,74 @@ def test_process_list(sessions):
     with pytest.raises(MySQLdb.OperationalError) as raised:
         wait_until(lambda: two.value("SELECT 0"))
     assert raised.value.args[0] in (2006, 2013)
+
+
+def test_tables_about_a_server(sessions):
+    one, two = sessions
+    count = "SELECT COUNT(*) FROM information_schema.{}{} WHERE {}"
+    digest = "DIGEST_TEXT LIKE '%`only_here`'"
+
+    def known():
+        # The server begins new summaries every half an hour.
+        two.execute("SELECT 1 AS only_here")
+        return one.value(count.format("cluster_", "statements_summary", digest))
+
+    wait_until(known)
+    assert one.value(count.format("", "statements_summary", digest)) == 0
+
+    session = f"SESSION_ID = {two.value('SELECT CONNECTION_ID()')}"
+    two.execute("CREATE TABLE t (id INT)", "BEGIN", "INSERT INTO t VALUES (1)")
+    try:
+        assert one.value(count.format("", "tidb_trx", session)) == 0
+        assert one.value(count.format("cluster_", "tidb_trx", session)) == 1
+    finally:
+        two.execute("ROLLBACK")
+    names = "TABLE_NAME IN ('CLUSTER_DEADLOCKS', 'CLUSTER_SLOW_QUERY')"
+    assert one.value(count.format("", "tables", names)) == 2
+
+
+def test_statistics_and_bindings_reach_the_other_server(sessions):
+    one, two = sessions
+    one.execute(
+        "CREATE TABLE t (id INT)",
+        "INSERT INTO t VALUES (1), (2), (3)",
+        "ANALYZE TABLE t",
+        "CREATE GLOBAL BINDING FOR SELECT * FROM t WHERE id = 1 "
+        "USING SELECT * FROM t USE INDEX () WHERE id = 1",
+    )
+    try:
+        statistics = "SHOW STATS_HISTOGRAMS WHERE Db_name = 'several'"
+        wait_until(lambda: two.execute(statistics))
+        binding = "SHOW GLOBAL BINDINGS WHERE Default_db = 'several'"
+        wait_until(lambda: two.execute(binding))
+    finally:
+        one.execute("DROP GLOBAL BINDING FOR SELECT * FROM t WHERE id = 1")
+
+
+def test_users(cluster, sessions):
+    one, _ = sessions
+
+    def logs_in(password):
+        try:
+            MySQLdb.connect(
+                host="127.0.0.1",
+                port=cluster.servers[1].port,
+                user="several",
+                password=password,
+            ).close()
+        except MySQLdb.OperationalError as error:
+            assert error.args[0] == 1045  # access denied
+            return False
+        return True
+
+    one.execute("CREATE USER several IDENTIFIED BY 'first'")
+    try:
+        wait_until(lambda: logs_in("first"))
+        one.execute("ALTER USER several IDENTIFIED BY 'second'")
+        wait_until(lambda: logs_in("second"))
+        assert not logs_in("first")
+    finally:
+        one.execute("DROP USER several")
 
 
 def test_owner_of_ddl(sessions, cluster):
