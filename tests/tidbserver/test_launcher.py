@@ -30,7 +30,7 @@ LAUNCHER = Path(launcher.__file__)
 ROOT = LAUNCHER.parents[2]
 RELEASE = RELEASES[DEFAULT_VERSION]
 VARIABLES = ("TIDB_HOST", "TIDB_PORT", "TIDB_USER", "TIDB_PASSWORD", "TIDB_VERSION")
-DEADLINE = 60  # seconds within which a program must have ended
+DEADLINE = 300  # seconds within which something that is ending must have ended
 
 
 def write_command(path, script):
