@@ -58,7 +58,10 @@ def test_tag(table, command):
         CaptureQueriesContext(connection) as queries,
         migrating.running(connection, command) as run,
     ):
-        with run.applying(migration), connection.cursor() as cursor:
+        with (
+            run.applying(migration, backwards=False, noted=False),
+            connection.cursor() as cursor,
+        ):
             cursor.execute(sql)
         job = last_job()
         table.execute("DROP INDEX `a``*/b` ON tagged")

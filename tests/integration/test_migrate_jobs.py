@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
 import MySQLdb
@@ -63,13 +64,8 @@ def app(project, user, tidb):
     return project
 
 
-@pytest.fixture
-def holder(app, user):
-    """
-    Return a connection with an open transaction that has used the table. DDL waits for
-    the end of this transaction.
-    """
-    with closing(
+def connect(app, user):
+    return closing(
         MySQLdb.connect(
             host=os.environ["TIDB_HOST"],
             port=int(os.environ["TIDB_PORT"]),
@@ -77,7 +73,16 @@ def holder(app, user):
             password=user["TIDB_PASSWORD"],
             database=app.name,
         )
-    ) as connection:
+    )
+
+
+@pytest.fixture
+def holder(app, user):
+    """
+    A connection with an open transaction that has used the table. DDL waits for the
+    end of the transaction.
+    """
+    with connect(app, user) as connection:
         connection.cursor().execute("SELECT * FROM app_book")
         yield connection
 
@@ -164,7 +169,9 @@ def test_counter(app, user, tidb, holder):
         assert "GRANT" not in output
         holder.rollback()
         output = migrate.end()
-    assert re.search(r"Applying app\.0002_index\.\.\.\n    DDL job .*\n OK", output)
+    assert re.search(
+        r"Applying app\.0002_index\.\.\.(?:\n    DDL job .*)+\n OK", output
+    )
     assert has_index(app, tidb)
 
 
@@ -185,6 +192,25 @@ def test_killed(app, user, tidb, holder):
     assert not has_index(app, tidb)
     output = app.manage("migrate", **user)
     assert "Waiting" not in output
+    assert has_index(app, tidb)
+
+
+def test_job_of_a_migration_of_another_app(app, user, tidb, holder):
+    sql = "/* django-tidb migrate other.0001_x */ CREATE INDEX x ON app_book (title)"
+
+    def other_migrate():
+        with connect(app, user) as connection:
+            connection.cursor().execute(sql)
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(other_migrate)
+        wait_for_job(app, tidb)
+        with migrating(app, user) as migrate:
+            migrate.read_until("Waiting for DDL jobs of an earlier migrate")
+            migrate.read_until("    DDL job")
+            holder.rollback()
+            migrate.end()
+        other.result()
     assert has_index(app, tidb)
 
 

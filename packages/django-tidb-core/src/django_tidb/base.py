@@ -48,6 +48,7 @@ _OPTIONS = (
     "check_after_idle",
     "drop_unsupported_db_defaults",
     "rebuild_tables",
+    "resume_migrations",
     "skip_fulltext_indexes",
     "skip_locked",
 )
@@ -181,7 +182,11 @@ class DatabaseWrapper(IdleMixin, OutcomeMixin, MySQLDatabaseWrapper):
                 f"{where}['rebuild_tables'] is {tables!r}; it must be True, False or a "
                 "list of the names of tables."
             )
-        for name in ("drop_unsupported_db_defaults", "skip_fulltext_indexes"):
+        for name in (
+            "drop_unsupported_db_defaults",
+            "resume_migrations",
+            "skip_fulltext_indexes",
+        ):
             if type(value := options.get(name, False)) is not bool:
                 raise ImproperlyConfigured(
                     f"{where}[{name!r}] is {value!r}; it must be True or False."

@@ -8,10 +8,10 @@ The ``apps.py`` of core imports this module, so it must not import the driver.
 from __future__ import annotations
 
 import copy
-import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from django.db.migrations import Migration, operations, state
@@ -73,8 +73,8 @@ def install() -> None:
     """Replace the functions. Further calls in the same process have no effect."""
     _replace(Migration, "apply", _applying)
     _replace(MigrationExecutor, "migrate", _migrating)
-    _replace(MigrationExecutor, "apply_migration", _in_migration)
-    _replace(MigrationExecutor, "unapply_migration", _in_migration)
+    _replace(MigrationExecutor, "apply_migration", partial(_in_migration, False))
+    _replace(MigrationExecutor, "unapply_migration", partial(_in_migration, True))
     # Importing the migrate command takes 50 ms, so this function is replaced when the
     # command sends its first signal.
     pre_migrate.connect(_replace_sync_apps, dispatch_uid=f"{__name__}.sync_apps")
@@ -92,7 +92,7 @@ def _replace(
     original = getattr(owner, name)
     # A test may have replaced the function by a mock, which is left in place.
     if inspect.isfunction(original) and original.__module__ != __name__:
-        wrapper = functools.wraps(original)(wrap(original))
+        wrapper = wraps(original)(wrap(original))
         wrapper.__module__ = __name__
         setattr(owner, name, wrapper)
 
@@ -111,29 +111,26 @@ def _applying(apply: Callable[..., Any]) -> Callable[..., Any]:
         if has_tidb(schema_editor.connection):
             with schema_editor.gathering() as gathering:
                 announced = copy.copy(migration)
-                run = migrating.current(schema_editor.connection)
-                announced.operations = _announced(migration, gathering, run)
+                announced.operations = _announced(migration, gathering)
                 return apply(announced, project_state, schema_editor, collect_sql)
         return apply(migration, project_state, schema_editor, collect_sql)
 
     return apply_gathering
 
 
-def _announced(
-    migration: Migration, gathering: Gathering, run: migrating.MigrateRun | None
-) -> Iterator[Any]:
+def _announced(migration: Migration, gathering: Gathering) -> Iterator[Any]:
     """Yield each operation after the gathering has been told that it begins."""
     for operation in migration.operations:
         may_gather = type(operation) in GATHERING_OPERATIONS
-        if not may_gather and run:
-            run.has_run_code = True
         gathering.begin_operation(
             f"{operation.describe()} ({migration})" if may_gather else None
         )
         yield operation
 
 
-# -- migrate: its DDL statements get a tag and a counter
+# -- migrate: its DDL statements get a tag, a counter and notes
+# -- No ticket is known. An executor of one's own, which would make this unnecessary, is
+# -- proposed in https://github.com/django/new-features/issues/164
 
 
 def _run(
@@ -159,13 +156,13 @@ def _migrating(migrate: Callable[..., Any]) -> Callable[..., Any]:
             return migrate(executor, targets, plan, **kwargs)
         with _run(executor.connection, command) as run:
             if run and plan and not kwargs.get("fake"):
-                run.wait_for_earlier({migration.app_label for migration, _ in plan})
+                run.find_earlier()
             return migrate(executor, targets, plan, **kwargs)
 
     return migrate_watched
 
 
-def _in_migration(apply: Callable[..., Any]) -> Callable[..., Any]:
+def _in_migration(backwards: bool, apply: Callable[..., Any]) -> Callable[..., Any]:
     def apply_in_run(
         executor: MigrationExecutor,
         state: Any,
@@ -174,7 +171,11 @@ def _in_migration(apply: Callable[..., Any]) -> Callable[..., Any]:
         **kwargs: Any,
     ) -> Any:
         run = migrating.current(executor.connection)
-        with run.applying(migration) if run else nullcontext():
+        if run is None:
+            return apply(executor, state, migration, *args, **kwargs)
+        # Code and SQL of the project must not be executed a second time.
+        noted = {*map(type, migration.operations)} <= GATHERING_OPERATIONS
+        with run.applying(migration, backwards=backwards, noted=noted):
             return apply(executor, state, migration, *args, **kwargs)
 
     return apply_in_run

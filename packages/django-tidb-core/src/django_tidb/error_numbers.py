@@ -35,7 +35,10 @@ class ErrorNumber(IntEnum):
     # -- Of the server, for statements that it refuses
     TOO_MANY_CONNECTIONS = 1040
     NO_DATABASE_SELECTED = 1046
+    TABLE_EXISTS = 1050
+    NO_TABLE_TO_DROP = 1051
     SERVER_SHUTDOWN = 1053
+    UNKNOWN_COLUMN = 1054
     DUPLICATE_COLUMN = 1060
     DUPLICATE_KEY_NAME = 1061
     DUPLICATE_KEY = 1062

@@ -29,6 +29,9 @@ from django.db import DatabaseError, Error
 
 from . import jobs
 from .error_numbers import ErrorNumber
+from .errors import is_connection_lost
+from .names import names_in
+from .notes import Notes
 
 if TYPE_CHECKING:
     from django.core.management.base import BaseCommand, OutputWrapper
@@ -57,11 +60,6 @@ LINES_INTERVALS = (10.0, 60.0)
 _TAG = re.compile(r"/\* django-tidb migrate(?: ([\w.-]+))? \*/ ", re.ASCII)
 # Characters that could end the comment, or that a driver could read as a format.
 _UNSAFE = re.compile(r"[^\w.-]", re.ASCII)
-
-#: Errors after which the server still executes the statement: it was interrupted, or
-#: the connection was lost.
-_LOST = (ErrorNumber.SERVER_GONE, ErrorNumber.SERVER_LOST)
-_OUTLIVED = (ErrorNumber.QUERY_INTERRUPTED, *_LOST)
 
 _current: ContextVar[MigrateRun | None] = ContextVar("current", default=None)
 
@@ -103,59 +101,109 @@ class MigrateRun:
         self.connection = connection
         self._command = command
         self._is_quiet = not getattr(command, "verbosity", 1)
-        #: Whether code or SQL of the project has been executed. It may have set state
-        #: of the session, which a new session would lack.
-        self.has_run_code = False
+        #: The notes about the migration that is being applied or unapplied. They are
+        #: None outside of migrations, without OPTIONS["resume_migrations"], and for a
+        #: migration with operations that are not Django's own: it is not known whether
+        #: such operations may be executed again.
+        self.notes: Notes | None = None
         self._tag = "/* django-tidb migrate */ "
+        # Jobs of earlier runs that may be unfinished, by the names of their tables.
+        self._unfinished: list[tuple[set[str], Job]] = []
         # Statements whose jobs of an earlier run this one has waited for.
         self._earlier: set[str] = set()
 
     @contextmanager
-    def applying(self, migration: Any) -> Iterator[None]:
-        """Name this migration in the tags of the statements of this block."""
+    def applying(
+        self, migration: Any, *, backwards: bool, noted: bool
+    ) -> Iterator[None]:
+        """
+        Name this migration in the tags of the statements of this block. With
+        OPTIONS["resume_migrations"], resume an interrupted run of the same migration,
+        and write notes about the statements if they are to be `noted`.
+        """
         outer = self._tag
         self._tag = f"/* django-tidb migrate {_UNSAFE.sub('_', str(migration))} */ "
+        notes = None
+        if self.connection.tidb_options.get("resume_migrations", False):
+            notes = Notes(self.connection, str(migration), backwards=backwards)
+            notes.read()
+            if noted:
+                self._wait_for_session(notes, str(migration))
+                self.notes = notes
         try:
             yield
         finally:
+            self.notes = None
             self._tag = outer
+        if notes is not None:
+            notes.delete()
 
-    # -- Jobs of an earlier run
+    # -- Earlier runs
 
-    def wait_for_earlier(self, app_labels: set[str]) -> None:
+    def find_earlier(self) -> None:
         """
-        Wait for the running and queued jobs of an earlier ``migrate`` that belong to
-        migrations of these apps. If there are none, this method sends only one query.
+        Look for jobs that an earlier ``migrate`` has left running or queued. A
+        statement for one of their tables is sent when they have ended.
         """
         try:
             found = jobs.unfinished(self.connection)
         except DatabaseError as error:
             self.tell(f"DDL jobs of an earlier migrate cannot be looked for: {error}")
             return
-        earlier = [
-            job
+        self._unfinished = [
+            (names_in(job.query) | {*map(str.strip, job.table.lower().split(","))}, job)
             for job in found
-            if (migration_of(job) or "").partition(".")[0] in app_labels
+            if migration_of(job) is not None
         ]
+
+    def wait_for_tables(self, names: set[str]) -> None:
+        """
+        Wait for the jobs of an earlier ``migrate`` for tables of these names, which are
+        in lower case and without databases.
+        """
+        earlier = [job for tables, job in self._unfinished if tables & names]
         if not earlier:
             return
+        self._unfinished = [
+            (tables, job) for tables, job in self._unfinished if job not in earlier
+        ]
         if not self._is_quiet:
             self._command.stdout.write(
-                "Waiting for DDL jobs of an earlier migrate, whose statements TiDB "
+                "\nWaiting for DDL jobs of an earlier migrate, whose statements TiDB "
                 "still executes:"
             )
         self._wait_for(earlier)
-        self._earlier = {without_tag(job.query) for job in earlier}
+        self._earlier |= {without_tag(job.query) for job in earlier}
 
     def has_waited_for(self, sql: str) -> bool:
         """
-        Return whether :meth:`wait_for_earlier` has waited for a job of this statement.
+        Return whether :meth:`wait_for_tables` has waited for a job of this statement.
         The method returns True once: the same statement may be needed again later.
         """
         if sql not in self._earlier:
             return False
         self._earlier.remove(sql)
         return True
+
+    def _wait_for_session(self, notes: Notes, migration: str) -> None:
+        """Wait until the ``migrate`` that has written these notes has ended."""
+        if not notes.earlier:
+            return
+        self.wait_for_tables(names_in(notes.earlier[-1].statement))
+        session, is_told = 0, False
+        # It deletes the notes before its session ends, if it succeeds.
+        while notes.session != session:
+            session = notes.session
+            while notes.session_is_open():
+                if not is_told:
+                    self.tell(
+                        f"Another migrate has begun {migration}. Waiting for the end "
+                        f"of its session, {session}."
+                    )
+                    is_told = True
+                time.sleep(INTERVAL)
+                notes.read()
+            notes.read()
 
     def _wait_for(self, waited: list[Job]) -> None:
         ids = {job.id for job in waited}
@@ -210,14 +258,12 @@ class MigrateRun:
         there was a job, or None if this run cannot continue. If the connection was
         lost, this method opens a new connection.
         """
-        if error.args[0] not in _OUTLIVED:
+        is_lost = is_connection_lost(error)
+        if not is_lost and error.args[0] != ErrorNumber.QUERY_INTERRUPTED:
             return None
-        is_lost = error.args[0] in _LOST
         if (
-            self.has_run_code
-            or (is_lost and self.connection.tidb_session.personal)
-            or self.connection.in_atomic_block
-        ):
+            is_lost and self.connection.tidb_session.personal
+        ) or self.connection.in_atomic_block:
             self.tell(
                 "The server may have executed the statement, or still execute it: see "
                 "'manage.py tidb jobs'."
@@ -227,6 +273,8 @@ class MigrateRun:
             self.connection.close()
         try:
             job = _job_of(self._tag, sql, jobs.unfinished(self.connection))
+            if is_lost and self.notes:
+                self.notes.renew()
             if job is not None:
                 self.tell(f"{error}: TiDB still executes the statement.")
                 self._wait_for([job])

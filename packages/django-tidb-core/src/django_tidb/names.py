@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["TableName", "escaped", "in_format", "quote"]
+__all__ = ["TableName", "escaped", "in_format", "names_in", "quote"]
 
 _NAME = r"`((?:[^`]|``)+)`"
 _QUOTED = re.compile(_NAME)
@@ -39,6 +39,11 @@ def in_format(sql: str) -> str:
     if "%" not in sql:
         return sql
     return _QUOTED.sub(lambda match: match[0].replace("%", "%%"), sql)
+
+
+def names_in(sql: str) -> set[str]:
+    """Return all names in backticks in a statement, in lower case."""
+    return {match[1].replace("``", "`").lower() for match in _QUOTED.finditer(sql)}
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from django.db.models import Field
 
 from .statements import IndexStatement
 
-__all__ = ["Addition", "Creation", "Pending"]
+__all__ = ["Addition", "Creation", "Pending", "add_to_message"]
 
 _ADD = "ALTER TABLE %(table)s ADD "
 # For the templates of Django's statements, the clauses of an ALTER TABLE with several
@@ -96,7 +96,7 @@ class _Gathered:
         except DatabaseError as error:
             if self.origins:
                 origins = "; ".join(self.origins)
-                _add_to_message(error, f"[{self.command} {self.table}: {origins}]")
+                add_to_message(error, f"[{self.command} {self.table}: {origins}]")
             raise
 
 
@@ -187,7 +187,8 @@ class Pending:
         return statements
 
 
-def _add_to_message(error: DatabaseError, text: str) -> None:
+def add_to_message(error: DatabaseError, text: str) -> None:
+    """Add a text to the message of an error."""
     # Python 3.10 has no add_note(), so the message is changed. If there are two
     # arguments, the first is the number of the error.
     *first, message = error.args or ("",)

@@ -139,7 +139,8 @@ class _Tables:
         return self.table.database or str(self.fetch("SELECT DATABASE()")[0][0])
 
     def run(self, sql: str) -> None:
-        self.editor.execute(sql, None)
+        with self.editor.rebuilding():
+            self.editor.execute(sql, None)
 
     def fetch(self, sql: str, params: Any = None) -> list[tuple[Any, ...]]:
         with self.connection.cursor() as cursor:

@@ -15,7 +15,7 @@ from django.db.backends.mysql.schema import (
 from django.db.models import NOT_PROVIDED, Field, Model
 
 from .defaults import compiled_default, default_sql, interpolated
-from .definition import KeyKind
+from .definition import Key, KeyKind
 from .elements import all_same
 from .introspection import read_definition
 from .known_issues import KNOWN_ISSUES
@@ -31,6 +31,27 @@ from .statements import IndexStatement
 def _added(old: Iterable[Iterable[str]], new: Iterable[Iterable[str]]) -> set[str]:
     """Return the first field of each element that is in `new` and not in `old`."""
     return {names[0] for names in {*map(tuple, new)} - {*map(tuple, old)}}
+
+
+def _is_meant(
+    key: Key,
+    *,
+    unique: bool | None = None,
+    primary_key: bool | None = None,
+    index: bool | None = None,
+    foreign_key: bool | None = None,
+    check: bool | None = None,
+    type_: str | None = None,
+) -> bool:
+    """Return whether _constraint_names() is asked for this key, of this kind."""
+    is_so = {
+        (unique, key.kind is KeyKind.UNIQUE),
+        (primary_key, key.kind is KeyKind.PRIMARY),
+        (index, key.kind.is_index),
+        (foreign_key, key.kind is KeyKind.FOREIGN_KEY),
+        (check, key.kind is KeyKind.CHECK),
+    }
+    return all(asked in (None, found) for asked, found in is_so) and type_ is None
 
 
 class DatabaseSchemaEditor(SendingSchemaEditor):
@@ -258,7 +279,11 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         # statements.
         self._gathering.send()
         before = len(self.deferred_sql)
-        with self._all_or_nothing(model):
+        # Django drops the default again, unless it is one of the database.
+        with (
+            self._all_or_nothing(model),
+            self.passing_default(not has_db_default(field)),
+        ):
             if not any(p.add_field(self, model, field) for p in get_plugins()):
                 super().add_field(model, field)
             statements = self.deferred_sql[before:]
@@ -308,6 +333,7 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         return [self._create_check_sql(model, name, check)]
 
     def remove_field(self, model: type[Model], field: Field) -> None:
+        self._wait_for_jobs(TableName.of(model._meta.db_table))
         if (
             field.column
             and KNOWN_ISSUES["drop-indexed-column"].affects(
@@ -509,6 +535,7 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         # If a constraint was created while the server ignored CHECK, it does not exist,
         # and dropping it would be error 3940.
         if not self.collect_sql:
+            self._wait_for_jobs(TableName.of(model._meta.db_table))
             definition = read_definition(self.connection, model._meta.db_table)
             name_of = self.connection.introspection.identifier_converter
             if definition.key(KeyKind.CHECK, name_of(name)) is None:
@@ -536,6 +563,14 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
                 exclude=set(map(name_of, exclude or ())),
                 **kwargs,
             )
+        if not names and column_names:
+            names = [
+                key.name
+                for key in self.interrupted_drops(TableName.of(model._meta.db_table))
+                if all_same(key.columns, list(map(name_of, column_names)))
+                and _is_meant(key, foreign_key=foreign_key, **kwargs)
+                and key.name not in set(map(name_of, exclude or ()))
+            ]
         return list(map(escaped, names))
 
     def _foreign_keys(self, model: type[Model], columns: list[str]) -> list[str]:

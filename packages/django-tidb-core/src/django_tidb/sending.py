@@ -11,10 +11,11 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import django
-from django.db import DatabaseError
+from django.db import DatabaseError, NotSupportedError
 from django.db.backends.ddl_references import Statement
 from django.db.backends.mysql.schema import (
     DatabaseSchemaEditor as MySQLDatabaseSchemaEditor,
@@ -23,15 +24,26 @@ from django.db.models import Model
 
 from . import migrating
 from .alteration import Alteration
-from .changes import AddKey, Change
-from .definition import TableDefinition
+from .changes import (
+    AddColumn,
+    AddKey,
+    Change,
+    ChangeColumn,
+    DropColumn,
+    DropDefault,
+    DropKey,
+    ModifyColumn,
+    SetDefault,
+    SetTableOption,
+)
+from .definition import Key, TableDefinition
 from .error_numbers import ErrorNumber
 from .fulltext import without_fulltext
 from .gathering import Gathering
 from .introspection import read_definition
 from .known_issues import KNOWN_ISSUES
-from .names import TableName, in_format
-from .pending import Addition, Creation
+from .names import TableName, in_format, names_in
+from .pending import Addition, Creation, add_to_message
 from .rebuild import rebuild
 from .references import ForwardReferences
 from .statements import IndexStatement
@@ -69,6 +81,40 @@ _EXISTS = (
     ErrorNumber.DUPLICATE_FOREIGN_KEY,
     ErrorNumber.DUPLICATE_CHECK,
 )
+# The errors for what exists already or no longer.
+_HAS_BEEN_DONE = (
+    *_EXISTS,
+    ErrorNumber.TABLE_EXISTS,
+    ErrorNumber.NO_TABLE_TO_DROP,
+    ErrorNumber.UNKNOWN_COLUMN,
+    ErrorNumber.DUPLICATE_COLUMN,
+    ErrorNumber.NO_INDEX_TO_DROP,
+    ErrorNumber.NO_SUCH_TABLE,
+)
+
+# Changes after which the same change has no further effect.
+_REPEATABLE = (ChangeColumn, DropDefault, ModifyColumn, SetDefault, SetTableOption)
+
+
+def _without_defaults(alteration: Alteration) -> Alteration:
+    return replace(
+        alteration,
+        changes=tuple(
+            AddColumn(change.column.with_default(None))
+            if isinstance(change, AddColumn)
+            else change
+            for change in alteration.changes
+        ),
+    )
+
+
+def _inverse(change: Change) -> Change | None:
+    """Return the change that undoes an addition."""
+    if isinstance(change, AddColumn):
+        return DropColumn(change.column.name)
+    if isinstance(change, AddKey):
+        return DropKey(change.key.kind, change.key.name)
+    return None
 
 
 class _Quoted(bytes):
@@ -106,6 +152,8 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         self._completed_rebuilds: dict[TableName, TableDefinition] = {}
         self._last_statement: tuple[str, Any] | None = None
         self._literal = False
+        self._is_rebuilding = False
+        self._default_is_passing = False
 
     def __enter__(self) -> Any:
         # The variables may have been set since they were last read.
@@ -372,16 +420,18 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
 
     def _execute_once(self, sql: Any, params: Any) -> None:
         """
-        Send a statement, unless a job has already executed it although the client of
-        the job was lost. An earlier ``migrate`` may have left such a job, and so may
-        this statement if its connection is lost.
+        Send a statement, unless ``migrate`` has executed it: in a job that has outlived
+        its client, or in a run that was interrupted.
         """
         run = None if self.collect_sql else migrating.current(self.connection)
         if run is None:
             super().execute(sql, params)
             return
         text = self._text(str(sql), params)
+        run.wait_for_tables(names_in(text))
         if run.has_waited_for(text) and self._is_done(text, certain=True):
+            return
+        if run.notes and not self._is_rebuilding and self._was_noted(run, text):
             return
         try:
             super().execute(sql, params)
@@ -389,8 +439,109 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
             exists = error.args[0] in _EXISTS
             had_job = False if exists else run.wait_after(error, text)
             if had_job is None or not self._is_done(text, certain=had_job):
+                if error.args[0] in _HAS_BEEN_DONE:
+                    add_to_message(error, self._way_out(text))
                 raise
             run.tell(f"{error}: the table is as after this statement. Going on.")
+
+    def _was_noted(self, run: migrating.MigrateRun, text: str) -> bool:
+        """
+        Write a note about a statement, unless it would do no harm to send it twice.
+        Return whether an interrupted run has written that note and the definitions of
+        tables are as after the statement.
+        """
+        notes = run.notes
+        alteration = self._alteration(text, None)
+        if notes is None or not (
+            any(pattern.match(text) for pattern in _WHOLE_TABLES)
+            if alteration is None
+            else any(not isinstance(c, _REPEATABLE) for c in alteration.changes)
+        ):
+            return False
+        statement = text
+        if alteration and self._default_is_passing:
+            # The default may be different in each run, for example the time.
+            statement = _without_defaults(alteration).sql
+        try:
+            is_done = self._is_done(text, certain=True)
+            definition = ""
+            if alteration and any(isinstance(c, DropKey) for c in alteration.changes):
+                definition = read_definition(self.connection, alteration.table).sql()
+        except (NotSupportedError, ValueError):
+            # The definition cannot be read, so it cannot tell what has been done.
+            return False
+        if notes.take(statement):
+            if is_done:
+                run.tell(f"An interrupted migrate has executed this. Going on: {text}")
+            return is_done
+        if not is_done:
+            notes.add(statement, definition)
+        return False
+
+    def _way_out(self, text: str) -> str:
+        """Return what to do if an interrupted run may have executed a statement."""
+        undo = ""
+        for pattern, exist in _WHOLE_TABLES.items():
+            if exist == [True] and (match := pattern.match(text)):
+                undo = f" Otherwise undo it, for example with DROP TABLE {match[1]}."
+        alteration = self._alteration(text, None)
+        changes = alteration.changes if alteration else ()
+        if alteration and (undone := tuple(filter(None, map(_inverse, changes)))):
+            undo = (
+                " Otherwise undo it, for example with "
+                f"{Alteration(alteration.table, undone).sql}."
+            )
+        return (
+            "If this is because an earlier migrate was interrupted, compare the tables "
+            "with the migration. If all of it has been executed, record it with "
+            f"migrate --fake.{undo} [{text}]"
+        )
+
+    def interrupted_drops(self, table: TableName) -> list[Key]:
+        """
+        Return the keys of a table that an interrupted run of the same migration has
+        begun to drop. They tell what that run has to create again.
+        """
+        run = None if self.collect_sql else migrating.current(self.connection)
+        if run is None or run.notes is None:
+            return []
+        keys = []
+        for note in run.notes.earlier:
+            if not note.definition:
+                continue
+            alteration = Alteration.parse(note.statement)
+            before = TableDefinition.parse(note.definition)
+            if alteration.table == table:
+                keys += [
+                    before.key(change.kind, change.name)
+                    for change in alteration.changes
+                    if isinstance(change, DropKey)
+                ]
+        return list(filter(None, keys))
+
+    @contextmanager
+    def rebuilding(self) -> Iterator[None]:
+        """Send the statements of a rebuild, which has its own way to go on."""
+        outer, self._is_rebuilding = self._is_rebuilding, True
+        try:
+            yield
+        finally:
+            self._is_rebuilding = outer
+
+    @contextmanager
+    def passing_default(self, is_passing: bool) -> Iterator[None]:
+        """Say whether the default in ADD COLUMN is dropped soon after."""
+        outer, self._default_is_passing = self._default_is_passing, is_passing
+        try:
+            yield
+        finally:
+            self._default_is_passing = outer
+
+    def _wait_for_jobs(self, table: TableName) -> None:
+        """Wait for jobs of an earlier ``migrate``, before the table is looked at."""
+        run = None if self.collect_sql else migrating.current(self.connection)
+        if run is not None:
+            run.wait_for_tables({table.name.lower()})
 
     def _is_done(self, sql: str, *, certain: bool) -> bool:
         """
@@ -495,6 +646,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         if any(undo.table == table for undo in self._undos):
             yield
             return
+        self._wait_for_jobs(table)
         undo = Undo(self, table)
         self._undos.append(undo)
         try:

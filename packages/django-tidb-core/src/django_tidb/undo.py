@@ -6,11 +6,13 @@ back.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from django.db import DatabaseError
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
+from . import migrating
 from .alteration import Alteration, changes_to
 from .definition import TableDefinition
 from .introspection import read_definition
@@ -77,3 +79,18 @@ class Undo:
                 logger.error(
                     "Not undone in %s: %s: %s", self.table.sql, change.clause, error
                 )
+        run = migrating.current(self.editor.connection)
+        if run is not None and run.notes:
+            try:
+                now = read_definition(self.editor.connection, self.table)
+                # The next run must not take the work of somebody else for that of this.
+                run.notes.withdraw(partial(self._is_undone, now))
+            except DatabaseError as error:
+                logger.error("Notes about %s are left: %s", self.table.sql, error)
+
+    def _is_undone(self, now: TableDefinition, statement: str) -> bool:
+        try:
+            alteration = Alteration.parse(statement)
+        except ValueError:
+            return False
+        return alteration.table == self.table and not alteration.is_done(now)
