@@ -26,6 +26,7 @@ from django.core.management import call_command  # noqa: E402
 from django.db import InterfaceError, OperationalError, connection  # noqa: E402
 from django.db.transaction import atomic  # noqa: E402
 
+from tests.markers import problems  # noqa: E402
 from tests.tidbserver.cluster import Cluster, running_cluster  # noqa: E402
 from tests.tidbserver.launcher import LauncherError  # noqa: E402
 
@@ -168,28 +169,6 @@ class Client(threading.Thread):
 
 def is_lost_connection(error: Exception) -> bool:
     return bool(error.args) and error.args[0] in LOST_CONNECTION
-
-
-def problems(
-    acknowledged: Iterable[str], unknown: Iterable[str], stored: Iterable[str]
-) -> list[str]:
-    """Return a sentence for each write that was lost, doubled or never made."""
-    acknowledged, unknown = set(acknowledged), set(unknown)
-    count = Counter(stored)
-    found = [
-        f"LOST: {marker!r} was acknowledged and is not stored."
-        for marker in sorted(acknowledged - count.keys())
-    ]
-    found += [
-        f"DOUBLED: {marker!r} is stored {times} times."
-        for marker, times in sorted(count.items())
-        if times > 1
-    ]
-    found += [
-        f"STRAY: {marker!r} is stored and was never acknowledged."
-        for marker in sorted(count.keys() - acknowledged - unknown)
-    ]
-    return found
 
 
 def wait_for_clients(

@@ -202,7 +202,13 @@ class Proxy:
                 if self._refusing:
                     client.close()
                     continue
-                pair = _Pair(self, client, socket.create_connection(self._server))
+                try:
+                    server = socket.create_connection(self._server)
+                except ConnectionRefusedError:
+                    # The server is down, so its clients cannot connect either.
+                    client.close()
+                    continue
+                pair = _Pair(self, client, server)
                 self._pairs.append(pair)
                 pair.start()
         except BaseException as error:

@@ -4,7 +4,6 @@ Test scripts/demo --cluster: a server is killed while the demo searches and writ
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -12,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.markers import problems
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "demo_cluster.py"
@@ -81,18 +82,6 @@ def test_nothing_was_lost(lines):
     assert int(acknowledged) >= 3 * 4 * 15 - len(unknown)
 
 
-@pytest.fixture(scope="module")
-def problems():
-    spec = importlib.util.spec_from_file_location("demo_cluster", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    path = list(sys.path)
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path[:] = path
-    return module.problems
-
-
 @pytest.mark.parametrize(
     ("stored", "found"),
     [
@@ -104,7 +93,7 @@ def problems():
         (["a", "b", "c"], ["STRAY: 'c' is stored and was never acknowledged."]),
     ],
 )
-def test_check_of_the_rows(problems, stored, found):
+def test_check_of_the_rows(stored, found):
     assert problems(["a", "b"], ["u"], stored) == found
 
 

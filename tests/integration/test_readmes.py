@@ -31,7 +31,7 @@ def links(page):
 
 
 def test_links_lead_to_files():
-    folders = "benchmarks", "docs", "examples", "packages", "tests"
+    folders = "benchmarks", "chaos", "docs", "examples", "packages", "tests"
     pages = [*ROOT.glob("*.md")]
     for folder in folders:
         pages += (ROOT / folder).rglob("*.md")
