@@ -25,7 +25,11 @@ DATABASES = {
         # The threads renew their connections, so that a server that has been started
         # again gets some of them.
         "CONN_MAX_AGE": 2,
-        "OPTIONS": {"check_after_idle": 5, "rebuild_tables": True},
+        "OPTIONS": {
+            "check_after_idle": 5,
+            "rebuild_tables": True,
+            "resume_migrations": True,
+        },
         **own,
     }
     for alias, own in json.loads(os.environ["CHAOS_DATABASES"]).items()
