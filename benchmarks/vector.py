@@ -336,7 +336,10 @@ def run(python: str, rounds: int, count: int) -> dict[str, Any]:
 
 
 def ratios(medians: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Return the times of the other contenders divided by ours or by raw's."""
+    """
+    Return the times of the other contenders divided by the times of
+    django-tidb-vector or of raw mysqlclient.
+    """
     ours, upstream = medians[f"codec, {OURS}"], medians[f"codec, {UPSTREAM}"]
     found = {}
     for size in DIMENSIONS:

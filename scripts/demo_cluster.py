@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Kill one of two TiDB servers while the demo searches and writes.
 
-The cluster is started for it and ends with it; the clients connect through
-HAProxy. Each search is compared with its first answer. Each write is a row
-with a marker of its own, and at the end the rows are compared with the writes
-that were acknowledged.
+This script starts the cluster and ends it. The clients connect through HAProxy.
+The answer to each search is compared with the answer to the same search at the
+beginning. Each write inserts a row with a unique marker. At the end, the rows are
+compared with the writes that the servers acknowledged.
 """
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ def isolated_apps():
 
 @pytest.fixture
 def make_model(request, isolated_apps):
-    """Return a function that makes a model: see tests.tables.model_class()."""
+    """Return the function tests.tables.model_class() with the module of the test."""
     return partial(model_class, module=request.module.__name__)
 
 

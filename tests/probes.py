@@ -7,8 +7,8 @@ from django.db.utils import DatabaseError
 
 def accepts(*statements):
     """
-    Return a probe: whether the server accepts the last statement. Errors of the others
-    are raised.
+    Return a probe, which executes the statements and returns whether the server accepts
+    the last one. If another statement fails, the probe raises the error.
     """
 
     def probe(cursor):
@@ -19,8 +19,8 @@ def accepts(*statements):
             cursor.execute(last)
         except DatabaseError:
             return False
-        # The server may also accept the statement and ignore it, which this cannot
-        # tell.
+        # This probe cannot tell whether the server executes the statement or ignores
+        # it.
         return True
 
     return probe

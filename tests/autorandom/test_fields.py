@@ -55,7 +55,8 @@ def test_keys():
     # get the same random bits.
     events = [Event.objects.create(name=str(n)) for n in range(20)]
     assert len({event.pk for event in events}) == 20
-    # With five random bits, all 20 are the same with a probability of 32 ** -19.
+    # With five random bits, the probability that all 20 ids have the same bits is
+    # 32 ** -19.
     assert len({event.pk >> 58 for event in events}) > 1
     assert Event.objects.get(pk=events[3].pk).name == "3"
 

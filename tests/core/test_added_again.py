@@ -124,7 +124,8 @@ def test_column_of_the_same_operation_that_was_interrupted(monkeypatch, statemen
     assert run("SELECT number, price FROM shop ORDER BY number") == ((1, 10), (2, 20))
     assert run("SELECT COUNT(DISTINCT id) FROM shop") == ((2,),)
     assert run("SHOW TABLES LIKE 'shop%'") == (("shop",),)
-    # The next run counts as the interrupted operation once; another run is an error.
+    # The run after the interruption has completed the interrupted operation. If the
+    # same operation is run once more, the column exists already.
     before = state()
     with pytest.raises(OperationalError, match="1060"):
         add("id", auto_field())

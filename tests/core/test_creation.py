@@ -266,7 +266,8 @@ def test_tables_without_rows_are_not_read(clone, django_assert_max_num_queries):
 @pytest.fixture
 def shelves(cursor, make_model):
     """
-    Return two models without foreign keys and, between them, one that refers to both.
+    Return three models. The first and the third have no foreign keys, and the second
+    refers to both of them.
     """
 
     def model(name, **fields):

@@ -247,7 +247,8 @@ def test_check_runs_once(use, settings):
     use(PYMYSQL)
     issues = checks.run_checks(databases=["default", "sqlite"])
     assert [issue.id for issue in issues].count("tidb.I002") == 1
-    # If django_tidb is not in INSTALLED_APPS, the backend reports the message itself.
+    # If django_tidb is not in INSTALLED_APPS, the validation of the backend runs the
+    # check.
     settings.INSTALLED_APPS = [
         app for app in settings.INSTALLED_APPS if app != "django_tidb"
     ]

@@ -360,7 +360,7 @@ def test_foreign_key_to_a_table_that_is_still_to_come(named):
         fields = {"later": models.ForeignKey(there, models.CASCADE)}
 
 
-# -- What has several steps
+# -- Operations with several steps
 
 
 def test_undo(named):

@@ -67,8 +67,8 @@ class Case:
 
     def what_is_left(self):
         """
-        Ask on the driver's own connection, past Django, what the error left of the
-        transaction.
+        Return the state of the transaction after the error. The queries use the
+        driver's connection directly, because Django may refuse them.
         """
         driver = self.connection.connection
         try:
@@ -469,7 +469,8 @@ def test_table_and_server_agree(
             assert not case.is_row_there()
             assert not case.connection.needs_rollback
         else:
-            # The error belongs to a further connection, which could not be made.
+            # For these numbers, the case has tried to make another connection, and the
+            # error does not belong to the connection of the case.
             assert is_other == (
                 number
                 in (ErrorNumber.CANNOT_CONNECT, ErrorNumber.CANNOT_CONNECT_TO_SOCKET)

@@ -93,9 +93,9 @@ def test_what_is_undefined_is_not_ordered(entry):
 
 def told_of_the_deadlock(pair):
     """
-    Let two transactions lock a row each and then ask for the other transaction's row.
-    The first asks at once, and the second asks a second later. Return the name of the
-    transaction that got the error, "first" or "second".
+    Let two transactions lock one row each and then update the row that the other
+    transaction has locked. The second transaction does so a second after the first.
+    Return which transaction got the deadlock error, "first" or "second".
     """
     errors = []
 
@@ -109,7 +109,8 @@ def told_of_the_deadlock(pair):
             errors.append((name, error.args[0]))
         cursor.execute("ROLLBACK")
 
-    # Start the pairs one after the other, because their threads delay each other.
+    # Start the pairs at different times, so that their statements do not all arrive at
+    # the server at the same time.
     time.sleep(pair / 50)
     keys = 2 * pair + 1, 2 * pair + 2
     with ExitStack() as stack:
@@ -121,7 +122,9 @@ def told_of_the_deadlock(pair):
             cursors.append(cursor)
         with ThreadPoolExecutor(1) as thread:
             waiting = thread.submit(ask, "first", cursors[0], keys[1])
-            # This is within the milliseconds in which the first transaction asks again.
+            # After one second, the first transaction stops waiting and asks again (see
+            # django_suite.UNDEFINED). The second transaction asks at about this time,
+            # and in each pair a little later than in the previous pair.
             time.sleep(1 + pair / 20_000)
             ask("second", cursors[1], keys[0])
             waiting.result()

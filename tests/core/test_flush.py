@@ -77,7 +77,7 @@ def test_empty_tables_take_one_round_trip():
 def test_only_tables_with_rows_are_emptied():
     author = Author.objects.create(name="a")
     Book.objects.create(author=author, title="t")
-    # Name the referenced table first, although its rows are referenced.
+    # The table core_author comes first, although core_book refers to its rows.
     statements = flush([Author._meta.db_table, Book._meta.db_table, *TABLES[2:]])
     assert changes(statements) == [
         f"DELETE FROM `core_author` LIMIT {operations._FEW_ROWS}",

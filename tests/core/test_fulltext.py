@@ -98,8 +98,8 @@ UNTOUCHED = [
     "CREATE TABLE t (a TEXT DEFAULT (CONCAT('FULLTEXT', '(')))",
     "CREATE INDEX fulltext_title ON t (title)",
     "DROP INDEX fulltext_title ON t",
-    # Leaving the clause out would change another clause, or is no complete FULLTEXT
-    # clause.
+    # These statements have no complete FULLTEXT clause, or removing the clause would
+    # change the meaning of another clause.
     "ALTER TABLE t ADD FULLTEXT (a) PARTITION BY HASH (id)",
     "ALTER TABLE t ADD FULLTEXT",
     "ALTER TABLE t ADD FULLTEXT (a",

@@ -138,7 +138,7 @@ def test_server_that_refuses_is_passed_over(closed_port):
     for _ in range(8):
         with connection_to(dead, address()) as connection:
             assert answers(connection)
-    # The first failure lets the closed port rest, so it comes last from then on.
+    # After the first failed attempt, the closed port comes last for REST seconds.
     assert all(
         str(next(in_order(parse_hosts(f"{dead},{address()}", "HOST")))) == address()
         for _ in range(20)
@@ -150,7 +150,7 @@ def test_server_that_hangs_up_is_passed_over():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         dead = f"127.0.0.1:{listener.getsockname()[1]}"
         servers = parse_hosts(f"{dead},{address()}", "HOST")
-        # Let the living server rest, so that the dead server comes first.
+        # Mark the living server as not answering, so that the dead server comes first.
         servers[1].rest()
         listener.settimeout(30)
         with connection_to(
@@ -174,7 +174,7 @@ def test_no_server_answers(closed_port):
 
 def test_password_that_is_wrong_is_not_tried_at_another_server(tidb, closed_port):
     dead = f"127.0.0.1:{closed_port}"
-    # Let the closed port rest, so that the living server comes first.
+    # Mark the closed port as not answering, so that the living server comes first.
     Host("127.0.0.1", closed_port).rest()
     resting = dict(hosts._resting)
     tidb.execute("CREATE USER IF NOT EXISTS hosts_test IDENTIFIED BY 'right'")
@@ -189,7 +189,7 @@ def test_password_that_is_wrong_is_not_tried_at_another_server(tidb, closed_port
     finally:
         tidb.execute("DROP USER hosts_test")
     assert error.value.args[0] == 1045
-    # An attempt to connect to the closed port would have changed its time of rest.
+    # An attempt to connect to the closed port would have changed its time in _resting.
     assert hosts._resting == resting
 
 

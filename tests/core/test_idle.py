@@ -44,8 +44,8 @@ def lose(connection):
     connection.ensure_connection()
     lost = connection.connection
     number = lost.fileno() if hasattr(lost, "fileno") else lost._sock.fileno()
-    # Shut down a duplicate of the socket: the client's socket stays open, but is at its
-    # end.
+    # Shut down a duplicate of the socket. The driver's socket stays open, but can
+    # neither send nor receive any more.
     with socket.socket(fileno=socket.dup(number)) as end:
         end.shutdown(socket.SHUT_RDWR)
 

@@ -20,7 +20,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def refuses_row(insert, *statements):
-    """Return a probe: whether the server refuses the row after `statements`."""
+    """
+    Return a probe, which executes `statements` and then returns whether the server
+    refuses the statement `insert`.
+    """
 
     def probe(cursor):
         for statement in statements:
@@ -90,7 +93,10 @@ def autocommit_nowait(cursor):
 
 
 def answers(query, *setup):
-    """Return a probe: whether `query` returns true after the statements `setup`."""
+    """
+    Return a probe, which executes the statements `setup` and then returns whether
+    `query` returns true.
+    """
 
     def probe(cursor):
         for statement in setup:

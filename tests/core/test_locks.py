@@ -163,7 +163,8 @@ def test_a_lock_outlives_its_savepoint(shelf, rival):
                 raise ValueError
         except ValueError:
             pass
-        # In autocommit mode, NOWAIT would ignore the lock, so begin a transaction.
+        # Begin a transaction, because in autocommit mode TiDB ignores FOR UPDATE
+        # NOWAIT: see the known issue "autocommit-nowait".
         rival.execute("BEGIN PESSIMISTIC")
         with pytest.raises(OperationalError) as caught:
             rival.execute(

@@ -117,7 +117,8 @@ class AddTable(migrations.Migration):
 @pytest.mark.parametrize("runs", [True, False])
 def test_executor(command, runs):
     """
-    An executor tags statements if the command made it, and not for any other caller.
+    If the command migrate has made the executor, the statements get a tag. If another
+    caller has made the executor, they do not.
     """
     callback = command.migration_progress_callback if runs else None
     executor = MigrationExecutor(connection, callback)

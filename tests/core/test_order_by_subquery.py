@@ -45,8 +45,8 @@ pytestmark = [
 @pytest.fixture(autouse=True)
 def rows():
     """
-    Create readers. Their order differs by each column, and by the pages of the books of
-    the author whose key the column contains.
+    Create readers. Each of their columns sorts them in another order, and so do the
+    pages of the books of the author whose key is the column's value.
     """
     for database in ("default", "sqlite"):
         Author.objects.using(database).bulk_create(
@@ -139,8 +139,8 @@ class Query:
 
     def combined(self, operator, first, second):
         if self.database == "sqlite":
-            # SQLite allows no LIMIT in the parts of a union, so combine the rows in
-            # Python.
+            # On SQLite, Django refuses slices in the parts of a union, so combine the
+            # rows in Python.
             operator = {
                 "union": set.union,
                 "intersection": set.intersection,
@@ -413,8 +413,9 @@ CASES = [
     )
     for name, case in cases.items()
 ] + [
-    # In HAVING, MySQL finds only columns that are selected or in GROUP BY. Django puts
-    # whole expressions into GROUP BY, so MySQL finds no column inside them.
+    # Only four of the expressions are tested in HAVING. On MySQL, HAVING can refer only
+    # to columns that are selected or in GROUP BY, and Django puts whole expressions
+    # into GROUP BY.
     pytest.param(case, ("key", "renamed", "exists", "nested"), id=f"having: {name}")
     for name, case in HAVING.items()
 ]
@@ -461,7 +462,7 @@ def test_order_of_the_model():
         most(author=OuterRef("rank")).desc(nulls_last=True), "-pk"
     ).values_list("level", flat=True)
     assert list(found.objects.values_list("level", flat=True)) == list(by_hand)
-    # Django drops the ordering of such a query.
+    # Django ignores Meta.ordering in a query with GROUP BY.
     assert found.objects.values("level").annotate(n=Count("pk")).count() == 4
 
 
@@ -487,14 +488,18 @@ def test_composite_primary_key():
 
     def distinct(database):
         """
-        Return distinct rows, without DISTINCT on SQLite, where Django would truncate
-        them.
+        Return distinct rows. On SQLite this needs no DISTINCT, because each row has
+        another id. With DISTINCT, Django would cut a value off each row, because it
+        counts the composite key as one column.
         """
         rows = ordered(database).values_list("id", "pk", "level")
         return rows if database == "sqlite" else rows.distinct()
 
     def union(database, **combined):
-        """Return the pairs of two slices, which SQLite cannot combine in a union."""
+        """
+        Return the pairs in the union of two slices. On SQLite, Django refuses slices in
+        a union, so the pairs are combined in Python.
+        """
         first, second = (
             ordered(database).values_list("pk", "level")[part]
             for part in (slice(2), slice(5, 7))
@@ -522,15 +527,18 @@ def test_composite_primary_key():
         expected, found = (list(select(database)) for database in ("sqlite", "default"))
         assert found == expected
         assert expected
-    # On SQLite, Django 5.2 ignores the slice of this subquery, so there is no
-    # comparison.
+    # On SQLite, Django 5.2 replaces this subquery by EXISTS and ignores the slice, so
+    # the result is not compared with SQLite but with the slice itself.
     first = ordered("default").values_list("pk", flat=True)[:3]
     found = Pair.objects.filter(pk__in=ordered("default").values("pk")[:3])
     assert {pair.pk for pair in found} == set(first)
 
 
 def test_update():
-    """As on MySQL, an UPDATE keeps the ordering unless the ordering needs a join."""
+    """
+    The rows of an UPDATE are updated in the order of the QuerySet. If that order uses a
+    column of another table, the UPDATE has no ORDER BY, and still updates the rows.
+    """
     readers = Reader.objects.filter(pk__lte=3)
     order = list(
         readers.order_by(most(author=OuterRef("rank")), "pk").values_list(

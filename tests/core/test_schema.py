@@ -119,7 +119,8 @@ def test_foreign_keys_are_enforced(create_tables):
 
 
 def test_foreign_key_columns_are_indexed(create_tables):
-    # The index comes from the foreign key, or from Django where the server has none.
+    # The server creates the index for the foreign key. On a server without foreign
+    # keys, Django creates it.
     class Tag(models.Model):
         class Meta:
             app_label = "core"
@@ -197,8 +198,8 @@ def test_rename_field(create_tables):
 @pytest.fixture
 def statements():
     """
-    Return a function that calls another with a schema editor, and returns the DDL that
-    was sent.
+    Return a function that calls its argument with a schema editor, and returns the DDL
+    that was sent.
     """
 
     def capture(function):

@@ -156,7 +156,8 @@ def test_no_tables_in_a_transaction(bowl):
 
 class Looks:
     """
-    An operation that Django does not define, and that looks for the table afterwards.
+    A mixin for an operation. The resulting operation is not one of Django's, and after
+    its change it checks whether the table exists.
     """
 
     def database_forwards(self, *args):
@@ -245,7 +246,8 @@ def test_fields_whose_default_looks_at_a_new_table(no_tables):
 
 class Asking(models.IntegerField):
     """
-    A field that calls a function of the test, which queries a table, for its type.
+    A field that calls a function of the test when its column type is needed. The
+    function queries a table.
     """
 
     def db_type(self, connection):

@@ -371,8 +371,8 @@ def sent():
         yield statements
 
 
-# A server with the known issue "modify-lossy" refuses the change, so the backend
-# rebuilds the table.
+# On a server with the known issue "modify-lossy", this test would not see the statement
+# of Django: the server refuses it, and the backend rebuilds the table.
 @pytest.mark.works("modify-lossy")
 @pytest.mark.parametrize("has_foreign_keys", [False, True])
 def test_statements_of_django_apply_as_the_server_applies_them(

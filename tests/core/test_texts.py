@@ -314,8 +314,9 @@ def test_create(text, operate, check_constraints):
             insert(table, 4, **{code.column: literal(text)})
 
 
-# A long statement can break in more places. Therefore the text also stands alone,
-# together with the text in the column's name, and with the text in its comment.
+# In most cases the text is in the value, the name and the comment of a column. To show
+# which of them causes a failure, there are also cases with the text in the value alone,
+# in the value and the name, and in the value and the comment.
 @pytest.mark.parametrize(
     ("text", "named", "commented", "operate"),
     [

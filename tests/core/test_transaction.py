@@ -509,7 +509,7 @@ def test_a_hook_can_retry(shelf, optimistic, rival):
     assert (inner.calls, inner.height, inner.hooks) == (3, 22, 1)
 
 
-# -- Where nothing can be repeated
+# -- Places in which nothing can be repeated
 
 
 def test_nested_in_atomic(shelf):
@@ -554,7 +554,10 @@ in_test_case = pytest.mark.works("savepoint")
 
 @in_test_case
 class InTestCase(TestCase):
-    """The test's own transaction cannot be repeated, so nothing inside it is."""
+    """
+    The transaction of a TestCase cannot be repeated, so no function inside it is
+    repeated.
+    """
 
     def test_runs_once(self):
         calls = []

@@ -1,28 +1,30 @@
 """
 Run Django's own test suite on a TiDB: ``hatch run suite:run --help``.
 
-Takes Django's released sdist, makes an environment with this checkout's
+This script downloads Django's sdist, makes an environment with this checkout's
 django-tidb-core, starts a server and runs the tests of all folders that need
 neither GIS nor PostgreSQL. Sdists and environments are kept in
 ``~/.cache/django-tidb/suite``, which can be deleted at any time.
 
-The exit status is 0 if nothing unexpected happened, 1 if a test failed or
-succeeded unexpectedly, 2 if the tests could not be run. The summary is a JSON
+The exit status is 0 if all tests had the expected results, 1 if a test failed or
+succeeded unexpectedly, and 2 if the tests could not be run. The summary is a JSON
 file with these entries:
 
 ``run``, ``passed``, ``failed``, ``errors``, ``skipped``,
 ``expected_failures``, ``unexpected_successes``
-    Numbers of tests, as unittest counts them: a failing subtest is one more
+    The numbers of tests, as unittest counts them. Each failing subtest counts as a
     failure.
 ``unexpected``
-    Each failing or unexpectedly passing test, with the last lines of its
+    The tests that failed or passed unexpectedly, each with the last lines of its
     traceback.
-``expected_failing_tests``, ``skips_by_reason``
-    The names of the former; how many tests each reason skipped.
+``expected_failing_tests``
+    The names of the tests that failed as expected.
+``skips_by_reason``
+    The number of tests that were skipped for each reason.
 ``seconds_of_setup``, ``seconds_of_tests``
-    Making the test databases; running the tests.
+    The time that the creation of the test databases took, and that of the tests.
 ``django``, ``python``, ``server``, ``collation``, ``backend``, ...
-    What was run on what.
+    The versions and settings with which the tests were run.
 """
 
 from __future__ import annotations
@@ -318,7 +320,8 @@ def _tidb(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
 @contextlib.contextmanager
 def _mariadb() -> Iterator[dict[str, str]]:
     """
-    Yield these variables too, as _tidb() does, for Django's mysql backend on MariaDB.
+    Start a MariaDB, and yield the same variables as _tidb(), with which the tests use
+    Django's MySQL backend.
     """
     programs = {}
     for name in ("mariadb-install-db", "mariadbd", "mariadb", "mariadb-tzinfo-to-sql"):

@@ -133,7 +133,8 @@ def test_plugin_requires_a_range_of_core(built, name):
     required = requirements(built.wheel(name))
 
     assert required.keys() & MODULES.keys() == {CORE}
-    # With a range, a release of core needs no release of the plugins.
+    # The plugins accept a range of versions of core, so they need no new release for
+    # each release of core.
     assert {specifier.operator for specifier in required[CORE]} == {">=", "<"}
     assert built.wheel(CORE).version in required[CORE]
 

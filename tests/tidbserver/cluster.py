@@ -85,9 +85,10 @@ merge-schedule-limit = 0
 hot-region-schedule-limit = 0
 """
 
-# A tidb-server locks its folder for temporary data, and a restarted server may find the
-# lock of the server that is ending. The store does not answer batched commands, with
-# which a server would never finish its start.
+# A tidb-server locks its folder for temporary data. Each server has its own folder, so
+# that it does not find the lock of another server that is still ending. Batched
+# commands are off (max-batch-size = 0), because the store does not answer them and the
+# server would wait for the answers for ever.
 SERVER_CONFIG = """\
 split-table = false
 skip-register-to-dashboard = true
@@ -144,10 +145,10 @@ class Binaries:
 
 
 def find_binaries() -> Binaries:
-    """Return the programs of a cluster; build those that are not there.
+    """Return the programs of a cluster. Missing programs are built.
 
-    The tidb-server is looked for as find_binary() does. Raises GoMissing if
-    one has to be built and there is no Go, and LauncherError if a build fails.
+    find_binary() finds the tidb-server. Raises GoMissing if a program has to
+    be built and there is no Go, and LauncherError if a build fails.
     """
     server = find_binary(RELEASE.version, along=[STORE])
     return Binaries(server, built(STORE), built(PD))
@@ -209,12 +210,12 @@ class ClusterServer(Process):
 
 
 class Cluster:
-    """A running cluster; running_cluster() starts one.
+    """A running cluster, which running_cluster() starts.
 
-    Each of `pd`, `store`, `servers` and `proxy` (None without one) can be
-    stopped, killed and started again under the same address. Only with
-    `durable` does the store keep its data when it ends, until the cluster
-    ends.
+    The programs `pd`, `store`, `servers` and `proxy` (None if there is no
+    proxy) can be stopped, killed and started again under the same address. If
+    `durable` is true, the store keeps its data when it is stopped. All data
+    are removed when the cluster ends.
     """
 
     def __init__(
@@ -251,7 +252,7 @@ class Cluster:
 
     @property
     def port(self) -> int:
-        """The port of the proxy, or else of the first server."""
+        """The port of the proxy, or of the first server if there is no proxy."""
         return self._proxy_port if self.proxy else self.servers[0].port
 
     @property
@@ -301,7 +302,8 @@ class Cluster:
     def add_server(self, timeout: float = START_TIMEOUT) -> ClusterServer:
         """Start one more server.
 
-        A proxy is started again to learn of it, which cuts its connections.
+        If there is a proxy, it is restarted with a configuration that contains the
+        new server, and loses its connections.
         """
         server = self._new_server()
         server.start(timeout)
@@ -421,15 +423,15 @@ def running_cluster(
     config: str = "",
     timeout: float = START_TIMEOUT,
 ) -> Iterator[Cluster]:
-    """Give a cluster whose programs answer; it ends with the block.
+    """Yield a cluster whose programs answer. The cluster ends with the block.
 
-    It also ends when this process ends in any other way, kill -9 included.
+    The cluster also ends if this process ends in another way, even by kill -9.
 
-    `binaries` are those of find_binaries(), which is called without them.
-    `timeout` is how many seconds each program may take to answer. For
-    `durable` see Cluster. `config` is the text of a TiDB configuration file
-    (TOML) for the servers, without [tikv-client]. Raises LauncherError, GoMissing
-    among others.
+    `binaries` is the result of find_binaries(), which is called if `binaries`
+    is None. `timeout` is the number of seconds that each program may take to
+    answer. Cluster describes `durable`. `config` is the text of a TiDB
+    configuration file (TOML) for the servers, without [tikv-client]. Raises
+    LauncherError, of which GoMissing is a subclass.
     """
     if servers < 1:
         raise ValueError(f"servers is {servers!r}; a cluster has at least one.")

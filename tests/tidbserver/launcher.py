@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Find a TiDB server, or build one, and run it for as long as it is needed.
 
-It needs nothing but the standard library, so the demo, the tests and a user's
-shell share it. See README.md beside this file.
+This script needs only the standard library, so that the demo, the tests and users can
+run it without installing anything. See README.md beside this file.
 """
 
 from __future__ import annotations
@@ -63,11 +63,12 @@ BUILD_ENVIRONMENT = {
 class Program:
     """A Go program that can be built from a module beside this file.
 
-    `name` is the file name that Go gives it, `version` the TiDB that it is of,
-    and `folder` the folder of its module. `toolchain` is the Go that it must
-    be built with. `tag` is the release's name for TiDB itself, tiup and
-    Docker, which the Go variable `tag_variable` is set to. `tags` are build
-    tags, and `sources` the files of the module that are compiled.
+    `name` is the file name that Go gives to the program, `version` is the version
+    of TiDB to which it belongs, and `folder` is the folder of its module.
+    `toolchain` is the version of Go that builds it. `tag` is the name of the
+    release in TiDB's repository, in tiup and on Docker Hub; the build sets the Go
+    variable `tag_variable` to it. `tags` are build tags, and `sources` are the
+    files of the module that are compiled.
     """
 
     name: str
@@ -126,9 +127,10 @@ class Program:
 def _release(
     version: str, *, tag: str, toolchain: str, package: str, parser: str
 ) -> Program:
-    """Return the tidb-server of a version, which has a folder of its own.
+    """Return the tidb-server of a version. Each version has its own folder.
 
-    `parser` is the Go package whose TiDBReleaseVersion ends up in VERSION().
+    `parser` is the Go package that contains the variable TiDBReleaseVersion, which
+    the result of VERSION() contains.
     """
     return Program(
         name="tidb-server",
@@ -181,11 +183,11 @@ DEFAULT_VERSION = "8.5.6"
 
 
 class GoMissing(LauncherError):
-    """There is no Go to build with, and none can be installed."""
+    """A build needs Go, which is neither installed nor can be installed."""
 
 
 class _PassedOver(Exception):
-    """One way to get a server exists but cannot be used; the message says why."""
+    """A server was found in one place, but cannot be used. The message says why."""
 
 
 class _NoGo(_PassedOver):
@@ -238,13 +240,14 @@ def _say(line: str) -> None:
 
 
 def find_binary(version: str | None = None, *, along: Sequence[Program] = ()) -> Binary:
-    """Return a tidb-server from PATH, from tiup or built here, in this order.
+    """Return a tidb-server. Look for it on PATH and in tiup, and build it otherwise.
 
-    `version` is a key of RELEASES; None means TIDB_VERSION, or else any
-    version on PATH and DEFAULT_VERSION elsewhere. If the server has to be
-    built, so are those of the programs `along`, which are of the same module.
-    One line on stderr says which was taken. Raises LauncherError when there is
-    none: GoMissing, if a build would need a Go.
+    `version` is a key of RELEASES. If it is None, the environment variable
+    TIDB_VERSION names the version. If this is not set either, any version on PATH
+    is accepted, and DEFAULT_VERSION is taken elsewhere. If the server has to be
+    built, the programs `along`, which belong to the same Go module, are built with
+    it. A line on stderr names the server. Raises LauncherError if there is no
+    server: GoMissing, a subclass, if only Go is missing to build it.
     """
     version = version or os.environ.get("TIDB_VERSION") or None
     release = RELEASES.get(version or DEFAULT_VERSION)
@@ -299,7 +302,7 @@ def _on_path(release: Program, explicit: bool) -> Binary | None:
     found = shutil.which("tidb-server")
     if found is None:
         return None
-    # The server is started in another working directory.
+    # The server is started in another working directory, so the path must be absolute.
     path = Path(found).absolute()
     try:
         report = subprocess.run(
@@ -570,14 +573,15 @@ class _Progress:
 def running_server(
     version: str | None = None, *, config: str = "", timeout: float = START_TIMEOUT
 ) -> Iterator[Server]:
-    """Give a server that answers; one that was started ends with the block.
+    """Yield a server that answers.
 
-    It also ends when this process ends in any other way, kill -9 included.
-    With TIDB_HOST in the environment nothing is started.
+    If the environment variable TIDB_HOST is set, this is the server that it names.
+    Otherwise a server is started. It ends with the block, and also if this process
+    ends in another way, even by kill -9.
 
-    `version` is as for find_binary(). `config` is the text of a TiDB
-    configuration file (TOML) for the server to start. `timeout` is how many
-    seconds it may take to answer. Raises LauncherError.
+    `version` has the same meaning as in find_binary(). `config` is the text of a
+    TiDB configuration file (TOML) for the server to start. `timeout` is the number
+    of seconds that the server may take to answer. Raises LauncherError.
     """
     if os.environ.get("TIDB_HOST"):
         if config:
@@ -652,9 +656,9 @@ def free_port() -> int:
     """
     Return a loopback port on which no process listens.
 
-    A connection to the port was just closed from the port's side, which leaves it in
-    TIME_WAIT. The kernel then gives the port to no process that asks for any free port,
-    but a server that asks for this port gets it.
+    This function accepts and closes a connection on the port, so the port is in the
+    state TIME_WAIT. In this state, the kernel does not choose the port for a process
+    that asks for any free port. A server that asks for this port gets it.
     """
     with socket.socket() as listener, socket.socket() as client:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -727,7 +731,7 @@ def server_command(
 ) -> list[str]:
     """Return the command of a tidb-server that keeps its files in `directory`.
 
-    `flags` say where its data are.
+    `flags` are command-line options that name the place of the server's data.
     """
     flags = {
         **flags,
@@ -933,8 +937,8 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
-    # Use the full name, with which cluster.py imports the same module and no second
-    # copy.
+    # This script is the module __main__. cluster.py imports it as
+    # tests.tidbserver.launcher, so use that module, too, and not a second copy.
     from tests.tidbserver import launcher
 
     sys.exit(launcher.main())

@@ -3,7 +3,8 @@ Run programs that end with the process that started them, even if this process i
 killed.
 
 A Supervisor is a separate process, so it survives the end of the process for which it
-works. The process runs this file, so this module needs only the standard library.
+works. It executes this file without the rest of the project, so this module needs only
+the standard library.
 """
 
 from __future__ import annotations
@@ -77,11 +78,11 @@ def wait_for(
 
 class Supervisor:
     """
-    A process that runs programs and kills them when this process ends.
+    A child process that runs programs, and kills them when its parent process ends.
 
-    The supervisor does so even if this process is ended by kill -9. `directory` belongs
-    to the supervisor, which removes the directory when it ends. All threads of this
-    process may send requests to the supervisor.
+    The supervisor does so even if the parent is ended by kill -9. `directory` belongs
+    to the supervisor, which removes the directory when it ends. All threads of the
+    parent may send requests to the supervisor.
     """
 
     def __init__(self, directory: Path) -> None:

@@ -470,7 +470,8 @@ class TestRunningServer:
         monkeypatch.setattr(
             launcher, "free_port", lambda: next(ports, None) or free_port()
         )
-        # The other server would answer in place of the one that was started.
+        # A handshake with the port that is taken would succeed, but with the server
+        # that has taken it and not with the server that was started.
         handshake = launcher.read_handshake
 
         def of_ours_only(host, port):

@@ -199,8 +199,8 @@ def test_decode_in_threads():
         expected = vectors[number].tobytes()
         start.wait()
         for _ in range(100):
-            # The parser is in use, so decode() has to use orjson, for which None
-            # stands.
+            # The result is None if the parser is in use, since decode() then has to use
+            # orjson. A parser for each thread is never in use.
             found = codec._decode_long(text)
             if found is None or found.tobytes() != expected:
                 wrong.append(number)

@@ -14,20 +14,24 @@ import django
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.functional import LazyObject
 
-# A shorter docstring only repeats the name.
+# Docstrings with fewer words are left out, because they only repeat the name.
 MIN_WORDS = 4
 
-# Modules of Django raise these errors if they need an optional package, or an app that
-# this project does not install.
+# Importing a module of Django raises one of these errors if the module needs an
+# optional package, or an app that is not in INSTALLED_APPS.
 NEEDS_MORE = (ImportError, ImproperlyConfigured, LookupError, RuntimeError)
 
-# Each module of GIS would search the whole system for GDAL before raising an error.
+# This package is not imported, because each of its modules would search the whole
+# system for GDAL before raising an error.
 GEODJANGO = "django.contrib.gis"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A docstring: `name` is dotted, `kind` is one of ``Document.Kind``."""
+    """
+    A docstring. `name` is the dotted name of the object that it describes, and `kind`
+    is one of ``Document.Kind``.
+    """
 
     name: str
     kind: str
@@ -38,8 +42,8 @@ class Entry:
 def collect() -> tuple[list[Entry], list[str]]:
     """
     Return the docstrings of Django's public modules, classes, functions and
-    methods, each once and sorted by name; and the names of the modules that
-    cannot be imported here.
+    methods, sorted by name and without duplicates. Also return the names of
+    the modules that cannot be imported in this project.
     """
     entries: dict[str, Entry] = {}
     passed_over: list[str] = []
@@ -53,7 +57,8 @@ def collect() -> tuple[list[Entry], list[str]]:
 
 def _modules(package: ModuleType, passed_over: list[str]) -> Iterator[ModuleType]:
     """
-    Yield `package` and the modules below it. Add modules that fail to `passed_over`.
+    Yield `package` and the modules below it. Add the names of modules that cannot be
+    imported to `passed_over`.
     """
     yield package
     for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
@@ -70,7 +75,7 @@ def _modules(package: ModuleType, passed_over: list[str]) -> Iterator[ModuleType
 
 
 def _definitions(module: ModuleType) -> Iterator[tuple[str, str, object]]:
-    """Yield kind, dotted name and object of everything that `module` itself defines."""
+    """Yield the kind, dotted name and object of each definition in `module`."""
     yield "module", module.__name__, module
     for value in _namespace(module, module):
         kind = "class" if inspect.isclass(value) else "function"
@@ -81,14 +86,16 @@ def _definitions(module: ModuleType) -> Iterator[tuple[str, str, object]]:
 
 
 def _namespace(owner: ModuleType | type, module: ModuleType) -> Iterator[Any]:
-    """Yield the classes and functions in `owner` that come from `module`."""
-    # Iterate over a copy, because hasattr() makes some objects write to their
-    # namespace.
+    """Yield the classes and functions in `owner` that `module` defines."""
+    # Iterate over a copy, because inspect.unwrap() calls hasattr(), which makes some
+    # objects write to their namespace.
     for value in list(vars(owner).values()):
-        # inspect would evaluate lazy objects, which need other settings.
+        # inspect.unwrap() would evaluate a lazy object, which can need settings that
+        # this project does not have.
         if isinstance(value, LazyObject):
             continue
-        # Class methods, static methods and decorated functions are wrappers.
+        # Class methods, static methods and decorated functions wrap the function that
+        # has the docstring.
         value = inspect.unwrap(value)
         if not inspect.isclass(value) and not inspect.isfunction(value):
             continue

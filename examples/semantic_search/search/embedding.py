@@ -1,9 +1,11 @@
 """
-Texts as vectors, so that texts about the same thing have a small angle.
+Conversion of texts to vectors. The angle between the vectors of two texts about the
+same subject is small.
 
-Latent semantic analysis: the words of a text, weighted by how rare they are
-(TF-IDF), are reduced to the directions in which the texts differ most
-(truncated SVD). It needs no download and a second or two of time.
+The method is latent semantic analysis. Each text first becomes a vector with a weight
+for each word, which is greater for rare words (TF-IDF). These vectors are then reduced
+to the directions in which the texts differ most (truncated SVD). The method needs no
+download and takes a second or two.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ Vectors = npt.NDArray[np.float64]
 
 STOP_WORDS = ENGLISH_STOP_WORDS | {"django"}
 
-# Words within names: QuerySet, bulk_create, HTTPServer and get_object_or_404.
+# A pattern for a word. Names such as QuerySet, bulk_create, HTTPServer and
+# get_object_or_404 consist of several words.
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 # These endings are removed, so that "page" and "pages" are one word.
@@ -42,9 +45,11 @@ def words(text: str) -> list[str]:
 
 class Embedder:
     """
-    Learns from `documents`, pairs of a dotted name and a text, how to embed
-    them and questions about them. The same documents in the same order give
-    the same vectors, of length 1 and as many elements as `dimensions`.
+    Converts documents, and questions about the documents, to vectors.
+
+    `documents` are pairs of a dotted name and a text. Their words determine the
+    conversion, so the same documents in the same order always give the same vectors.
+    Each vector has the length 1 and as many elements as `dimensions`.
     """
 
     def __init__(self, documents: Iterable[tuple[str, str]], dimensions: int) -> None:
@@ -66,8 +71,8 @@ class Embedder:
         """
         Return the vector of `question`.
 
-        Raises ValueError if no word of it occurs in the documents: its vector
-        would have no direction.
+        Raises ValueError if no word of the question occurs in the documents, because
+        its vector would be zero.
         """
         weights = self._tfidf.transform([question])
         if not weights.nnz:

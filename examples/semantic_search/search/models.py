@@ -16,9 +16,9 @@ class DocumentQuerySet(models.QuerySet["Document"]):
         self, vector: Any, metric: type[Distance] = CosineDistance
     ) -> DocumentQuerySet:
         """
-        Order the documents by their distance from `vector`, the nearest
-        first. CosineDistance is 0 for vectors of the same direction and 1 for
-        orthogonal ones.
+        Order the documents by their distance from `vector`, beginning with the
+        nearest document. CosineDistance is 0 for vectors of the same direction
+        and 1 for orthogonal vectors.
         """
         return (
             self.annotate(distance=metric("embedding", vector))
@@ -28,7 +28,7 @@ class DocumentQuerySet(models.QuerySet["Document"]):
 
 
 class Document(models.Model):
-    """A docstring of Django's."""
+    """A docstring from Django's source code, with its vector."""
 
     class Kind(models.TextChoices):
         MODULE = "module"
@@ -36,16 +36,17 @@ class Document(models.Model):
         FUNCTION = "function"
         METHOD = "method"
 
-    # TiDB spreads AUTO_RANDOM keys over its nodes, because many rows are written
-    # at once.
+    # The documents are written in bulk. TiDB spreads rows with AUTO_RANDOM keys over
+    # its nodes, so that one node does not have to store all of them.
     id = BigAutoRandomField(primary_key=True)
-    # Names in Python are case-sensitive, and not every collation is.
+    # Names in Python are case-sensitive, so the collation has to be case-sensitive too.
     name = models.CharField(max_length=200, unique=True, db_collation="utf8mb4_bin")
     kind = models.CharField(max_length=8, choices=Kind.choices)
     module = models.CharField(max_length=200)
     text = models.TextField()
     embedding = VectorField(dimensions=DIMENSIONS)
-    # The edition of the corpus; it is empty until the whole corpus is stored.
+    # The edition of the corpus to which the document belongs. It is empty until all
+    # documents of the corpus are stored.
     edition = models.CharField(max_length=100, default="", editable=False)
 
     objects = DocumentQuerySet.as_manager()
@@ -55,7 +56,7 @@ class Document(models.Model):
 
 
 class SearchLog(models.Model):
-    """A question that was asked."""
+    """A question that a user has asked."""
 
     question = models.TextField()
     best_hit = models.ForeignKey(Document, models.SET_NULL, null=True)
@@ -63,7 +64,8 @@ class SearchLog(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        # AUTO_ID_CACHE 1 gives keys without gaps, in the order of the questions.
+        # With AUTO_ID_CACHE 1, the keys have no gaps and are in the order of the
+        # questions.
         tidb_auto_id_cache = 1
 
     def __str__(self) -> str:

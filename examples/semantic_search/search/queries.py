@@ -1,4 +1,4 @@
-"""Queries in a form that people can read."""
+"""The SQL of queries, formatted for people to read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page that shows the documents nearest to a question."""
+"""The page that shows the documents that are nearest to a question."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ METRICS = {
     "inner": ("Negative inner product", NegativeInnerProduct),
 }
 
-#: The embedder of questions, which the command that starts the server sets.
+#: The embedder for questions. The command demo sets it before it starts the server.
 embedder: Embedder | None = None
 
 
@@ -59,7 +59,10 @@ class SearchForm(forms.Form):
 
 
 def search(request: HttpRequest) -> HttpResponse:
-    """Answer ``?q=``, or find more documents like that with the key ``?like=``."""
+    """
+    Show the documents that are nearest to the question ``?q=``, or to the document
+    whose primary key is ``?like=``.
+    """
     form = SearchForm(request.GET)
     context = {"form": form, "documents": Document.objects.count()}
     if form.is_valid():

@@ -6,7 +6,8 @@ import os
 
 from django.core.management.utils import get_random_secret_key
 
-# Only the person who started the server on their own machine sees the page.
+# The command demo serves the page at 127.0.0.1 only, so no other machine can see the
+# debug pages.
 DEBUG = True
 SECRET_KEY = get_random_secret_key()
 ROOT_URLCONF = "semantic_search.urls"

@@ -70,7 +70,8 @@ def id_usage(
     connection = connections[alias]
     if not is_tidb(connection):
         raise ValueError(f"The database {alias!r} is not a TiDB.")
-    # The given names, first by database and then by the table's name in lower case.
+    # This maps each database to a mapping of its tables' names in lower case to the
+    # names that the caller gave.
     given: dict[str, dict[str, str]] = {}
     for each in tables or ():
         name = TableName.of(each)

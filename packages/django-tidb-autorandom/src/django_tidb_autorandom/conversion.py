@@ -120,7 +120,8 @@ def alter_field(
         else:
             _convert(schema_editor, model, new_field)
     except DatabaseError as error:
-        # Some existing ids already use the bits that AUTO_RANDOM would draw at random.
+        # The server answers with this text if existing ids are so large that they use
+        # the bits that AUTO_RANDOM would draw at random.
         if "max allowed auto_random shard bits" not in str(error):
             raise
         rebuild(
@@ -276,8 +277,8 @@ def _convert(
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT @@{_VARIABLE}")
         (before,) = cursor.fetchone()
-    # The variable is set for this statement only, because it allows every column to
-    # lose AUTO_INCREMENT.
+    # The variable allows every column to lose AUTO_INCREMENT, so it is set only for the
+    # conversion of this column.
     schema_editor.execute(f"SET @@{_VARIABLE} = 1")
     try:
         _modify(schema_editor, model, field)

@@ -1,9 +1,9 @@
 """
 Statements that change one table's definition, such as ALTER TABLE.
 
-:meth:`Alteration.parse` reads what Django's schema editor sends, for which
-Django has only templates of SQL. Nothing here knows a connection or a schema
-editor.
+:meth:`Alteration.parse` parses the SQL that Django's schema editor sends, because
+Django has no other representation of these changes. This module uses neither a
+connection nor a schema editor.
 
 https://docs.pingcap.com/tidb/stable/sql-statement-alter-table
 """

@@ -79,10 +79,10 @@ class DatabaseWrapper(IdleMixin, OutcomeMixin, MySQLDatabaseWrapper):
     # is_tidb() looks for this attribute.
     tidb = True
 
-    # These are constants, because the version that the server reports describes its
-    # protocol and not the features of TiDB, and can be replaced by any text with the
-    # option server-version. With version 8.0.11, Django's MySQL backend sends
-    # statements that TiDB accepts.
+    # Django's MySQL backend derives these values from the server's version. They are
+    # constants here, because that version describes the protocol and not the features
+    # of TiDB, and the server's option server-version can replace it by any text. For
+    # version 8.0.11, Django's MySQL backend sends statements that TiDB accepts.
     # https://docs.pingcap.com/tidb/stable/tidb-configuration-file#server-version
     mysql_is_mariadb = False
     mysql_version = (8, 0, 11)
@@ -391,16 +391,17 @@ class DatabaseWrapper(IdleMixin, OutcomeMixin, MySQLDatabaseWrapper):
 
     @property
     def data_type_check_constraints(self) -> dict[str, str]:
-        # Django's MySQL backend caches this mapping, but the variable that enables
-        # CHECK constraints can change. A schema editor that alters only the default of
-        # a field must not read the variables for it.
+        # Django's MySQL backend caches this mapping. It is computed each time here,
+        # because the variable that enables CHECK constraints can change. Django also
+        # reads the mapping for an operation that does not concern CHECK constraints, so
+        # the variables that were read before are used.
         checks = MySQLDatabaseWrapper.data_type_check_constraints
         with self.tidb_variables.without_refresh():
             return checks.func(self)
 
     @property
     def mysql_server_data(self) -> dict[str, Any]:
-        # The keys and the types of the values are those of Django's MySQL backend.
+        # Django's MySQL backend uses these keys and types of values.
         variables = self.tidb_variables
         return {
             "version": self.tidb_version.text,
@@ -425,8 +426,8 @@ class DatabaseWrapper(IdleMixin, OutcomeMixin, MySQLDatabaseWrapper):
         return disabled
 
     def enable_constraint_checking(self) -> None:
-        # The variable belongs to the session, and not to the transaction, which the
-        # server may have rolled back.
+        # The variable foreign_key_checks belongs to the session, so it is restored even
+        # if the server has rolled back the transaction.
         if not self.tidb_session.transaction.is_connection_lost:
             with self.ignoring_ended_transaction():
                 super().enable_constraint_checking()

@@ -119,7 +119,8 @@ class ModifyColumn(Change):
         return definition.with_column(self.column)
 
     def is_done(self, definition: TableDefinition) -> bool:
-        # The server writes most definitions in another form than the statement.
+        # The server writes most definitions in another form than the statement, so the
+        # definitions may differ although the change has been made.
         return definition.column(self.column.name) == self.column
 
 
@@ -250,7 +251,7 @@ class DropDefault(Change):
     def apply(self, definition: TableDefinition) -> TableDefinition:
         column = _existing(definition, self.name)
         if not column.is_not_null:
-            # In CREATE TABLE such a column has the default NULL.
+            # A column that can be NULL always gets the default NULL in CREATE TABLE.
             raise _refusal(definition, f"would have the default NULL for {column.sql}")
         return definition.with_column(column.with_default(None))
 

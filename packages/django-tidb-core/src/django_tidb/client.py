@@ -45,7 +45,8 @@ class DatabaseClient(MySQLDatabaseClient):
         flags = _MODE_FLAGS[_client()](mode, verifies) if mode else []
         if mode != "DISABLED":
             flags += [f"--ssl-{key}={value}" for key, value in files.items()]
-        # Django's method passes on only some of the TLS files, so it gets none of them.
+        # Django's method would pass only some of the TLS files to the client. All of
+        # them are already in `flags`, so Django's method gets none.
         others = {name: value for name, value in options.items() if name != "ssl"}
         args, env = super().settings_to_cmd_args_env(
             {**settings_dict, "OPTIONS": others}, [*flags, *parameters]

@@ -112,8 +112,8 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
         ):
             self._replace_skip_locked()
         sql, params = super().as_sql(with_limits, with_col_aliases)
-        # Django leaves out the extra columns of a subquery, but keeps the extra columns
-        # of the queries of a union.
+        # Extra columns are selected only for ORDER BY. Django removes them from a
+        # subquery, but not from the queries of a union.
         if with_col_aliases and self.has_extra_select and not self.query.subquery:
             names = (self.connection.ops.quote_name(name) for _, _, name in self.select)
             sql = f"SELECT {', '.join(names)} FROM ({sql}) subquery"
@@ -144,10 +144,10 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
         extra_select, order_by, group_by = super().pre_sql_setup(
             with_col_aliases=with_col_aliases
         )
-        # ORDER BY gets no names in three cases. A union can be ordered only by selected
-        # columns. A query that filters on window functions is ordered by columns of the
-        # query in its FROM. With GROUP BY, Django leaves out the ordering of
-        # Meta.ordering.
+        # The expressions of ORDER BY get no names in three cases. A union can be
+        # ordered only by selected columns. If a query filters on a window function,
+        # Django puts the query into FROM and orders by the columns of that subquery.
+        # With GROUP BY, Django ignores Meta.ordering.
         if not (
             self.query.combinator or self.qualify or (group_by and self._meta_ordering)
         ):
@@ -204,9 +204,9 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
                 named = order.copy()
                 named.set_source_expressions([Ref(name, order.expression)])
                 named_sql, named_params = self.compile(named)
-                # Django can compile a subquery only once, so the SQL of the selected
-                # expression is cut out of the SQL of the order. With IS NULL, the
-                # expression is there twice.
+                # Django can compile a subquery only once, so the SQL of the expression
+                # is cut out of the SQL of the ORDER BY. If nulls_first or nulls_last
+                # adds IS NULL to the ORDER BY, it contains the expression twice.
                 before, *after = named_sql.split(self.connection.ops.quote_name(name))
                 times = len(after)
                 length = (len(sql) - len(before) - sum(map(len, after))) // times
@@ -235,11 +235,12 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
 
     def _name_columns(self) -> None:
         """
-        Give each column a unique name. Django wraps the query in another query, which
-        selects the columns without the additional ones by these names.
+        Give each selected column a unique name. Django makes this query a subquery in
+        FROM. The outer query selects the columns by these names, and leaves out the
+        extra columns.
         """
         self.select = [
-            # The columns of a composite key share one position, which has no alias.
+            # A composite key is one entry of the list, which cannot have an alias.
             (column, sql, name)
             if name or isinstance(column, COL_PAIRS)
             else (column, sql, f"__col{number}")
@@ -270,11 +271,12 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
         self, select: list[Any], outer: dict[Any, None]
     ) -> list[Any]:
         """
-        Write outer columns of subqueries outside of the subqueries as well.
+        Write outer columns of subqueries outside of the subqueries as well, for each
+        expression in `select` that contains a window function.
 
-        This concerns the expressions in `select` with a window function: each one gets
-        a condition that mentions these columns and is never true, so its value is
-        unchanged. Return the new `select`, and add the columns to `outer`.
+        Such an expression becomes an argument of IF(). The condition of IF() mentions
+        the columns and is never true, so the value of the expression stays the same.
+        Return the new `select`, and add the columns to `outer`.
         """
         result = []
         for expression, (sql, params), name in select:
@@ -292,11 +294,12 @@ class SQLCompiler(AsTiDBMixin, mysql.SQLCompiler):
 
     def _hide_aliases(self, outer: dict[Any, None], group_by: list[Any]) -> list[Any]:
         """
-        Select a column as an expression if its alias hides a column of `outer`.
+        Select a column as an expression if its alias would hide a column of `outer`.
 
-        The column is either a column of `outer` under another name, or another column
-        of the same table under the name of a column of `outer`. Return `group_by` with
-        these columns instead of their positions.
+        There are two such cases: a column of `outer` is selected under another name, or
+        another column of the same table is selected under the name of a column of
+        `outer`. Return `group_by` with the SQL of these selected columns in place of
+        their positions.
         """
         positions = {}
         for column in outer:
@@ -425,9 +428,11 @@ class SQLUpdateCompiler(PluginWriteMixin, AsTiDBMixin, mysql.SQLUpdateCompiler):
 
     def get_order_by(self) -> list[Any]:
         order_by = super().get_order_by()
-        # After the set-up, Django asks for the ordering of the UPDATE statement. On
-        # this error, Django's MySQL backend leaves the ordering out, but it overlooks
-        # columns of other tables within expressions and subqueries.
+        # An UPDATE with ORDER BY cannot use columns of other tables. If a column in
+        # ORDER BY belongs to another table, Django's MySQL backend leaves ORDER BY out,
+        # but it overlooks columns inside expressions and subqueries. If this method
+        # raises FieldError for them, Django leaves ORDER BY out as well. Only the call
+        # after the set-up of the query is for the ORDER BY of the UPDATE.
         if getattr(self, "_is_set_up", False):
             table = self.query.get_meta().db_table
             for order, _ in order_by:

@@ -34,9 +34,12 @@ class DatabaseCreation(MySQLDatabaseCreation):
     def _create_test_db(self, *args: Any, **kwargs: Any) -> str:
         name: str = super()._create_test_db(*args, **kwargs)
         self.creating = True
-        # At this time the connection still belongs to the database of the project.
+        # The plugins need a connection to the test database. This connection is still
+        # set to the project's database, and Django changes it before the migrations.
         pre_migrate.connect(self._will_migrate)
-        # A wrapper of create_test_db() would change the stack level of its warnings.
+        # A signal tells when the test database has been created. If this class
+        # overrode create_test_db(), the stack level of Django's warnings in that method
+        # would be wrong.
         post_migrate.connect(self._has_created)
         return name
 
@@ -60,7 +63,8 @@ class DatabaseCreation(MySQLDatabaseCreation):
             post_migrate.disconnect(self._has_created)
 
     def _clone_test_db(self, suffix: str, verbosity: int, keepdb: bool = False) -> None:
-        # A copy gets no new migrations, so an outdated copy is made again.
+        # Django would keep an existing copy although it lacks new migrations, so this
+        # method replaces an outdated copy.
         if keepdb:
             source = self.connection.settings_dict["NAME"]
             target = self.get_test_db_clone_settings(suffix)["NAME"]
@@ -92,7 +96,8 @@ class DatabaseCreation(MySQLDatabaseCreation):
             with copying(connection):
                 for creation in left:
                     target.run(creation.sql)
-                # These rows are copied last, because they mark the copy as complete.
+                # The table of applied migrations is copied last, because its rows mark
+                # the copy as complete.
                 recorded = MigrationRecorder.Migration._meta.db_table
                 for name in sorted(source.not_empty(tables), key=recorded.__eq__):
                     target.copy_rows(source, name)

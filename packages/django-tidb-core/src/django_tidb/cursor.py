@@ -1,8 +1,9 @@
 """
 The cursor of a connection.
 
-It notes the effect of each statement (kinds.py), explains or leaves out full-text
-search (fulltext.py), and adds a tag to the DDL of ``migrate`` (migrating.py).
+The cursor notes the effect of each statement (kinds.py), explains errors about
+full-text search and leaves out FULLTEXT indexes (fulltext.py), and adds a tag to the
+DDL of ``migrate`` (migrating.py).
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ from django.db.backends.mysql.base import Database  # noqa: E402
 
 __all__ = ["CursorWrapper"]
 
-# The first characters that a DDL statement, or a comment or space before it,
-# can have.
+# The characters with which SQL with a DDL statement can begin. Before the statement,
+# there may be spaces and comments.
 _BEGINNINGS = frozenset("ACDRTacdrt/-# \t\r\n")
 
 _LEFT_OUT = "Left out, as OPTIONS['skip_fulltext_indexes'] is True"
@@ -62,7 +63,8 @@ class CursorWrapper(MySQLCursorWrapper):
 
     def execute(self, query: Any, args: Any = None) -> Any:
         effect = self._note_effect(query)
-        # For most other statements, checking the first character is enough.
+        # Checking the first character takes little time, and shows for most statements
+        # that they are not DDL.
         if (
             isinstance(query, str)
             and query[:1] in _BEGINNINGS
@@ -119,7 +121,8 @@ class CursorWrapper(MySQLCursorWrapper):
         """
         effect = effect_of(query)
         session = self.database.tidb_session
-        # The driver first reads the answers that are pending.
+        # Before the driver sends the statement, it reads the answers that are pending,
+        # so an error of this call can also belong to the statements before.
         session.effect = (
             effect if session.pending is NOTHING else effect | session.pending
         )
@@ -217,7 +220,8 @@ class CursorWrapper(MySQLCursorWrapper):
         if not (isinstance(query, str) and len(error.args) == 2):
             return
         code, message = error.args
-        # The second error answers MATCH ... AGAINST inside a larger expression.
+        # The server answers MATCH ... AGAINST with the first error, or with the second
+        # error if it is inside a larger expression.
         if (code == ErrorNumber.UNKNOWN and "MatchAgainst" in str(message)) or (
             code == ErrorNumber.SYNTAX and has_match(query)
         ):

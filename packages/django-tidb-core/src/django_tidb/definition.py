@@ -134,8 +134,8 @@ class TableDefinition:
 
     def key(self, kind: KeyKind, name: str) -> Key | None:
         """
-        Return the key of this kind and name, if there is one. An index is found by
-        INDEX and by UNIQUE, whichever of the two it is.
+        Return the key of this kind and name, if there is one. The kinds INDEX and
+        UNIQUE both find unique and other indexes.
         """
         for key in self.keys:
             if same(key.name, name) and (

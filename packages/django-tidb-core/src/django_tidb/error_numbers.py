@@ -32,7 +32,7 @@ class ErrorNumber(IntEnum):
     MALFORMED_PACKET = 2027
     SERVER_LOST_EXTENDED = 2055
 
-    # -- Of the server, for statements that it refuses
+    # -- Errors of the server for statements that it refuses
     TOO_MANY_CONNECTIONS = 1040
     NO_DATABASE_SELECTED = 1046
     TABLE_EXISTS = 1050
@@ -62,7 +62,7 @@ class ErrorNumber(IntEnum):
     PRIVILEGE_CHECK_FAILED = 8121
     DDL_NOT_SUPPORTED = 8200
 
-    # -- Of the server, about a transaction
+    # -- Errors of the server about a transaction
     LOCK_WAIT_TIMEOUT = 1205
     DEADLOCK = 1213
     QUERY_INTERRUPTED = 1317

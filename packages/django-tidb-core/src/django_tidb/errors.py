@@ -359,8 +359,8 @@ def find_error(error: BaseException) -> ServerError | None:
     Return the row of :data:`ERRORS` for an exception of Django's, or None if the
     error says nothing about the transaction.
 
-    Errors of the drivers that have no row of their own, and answers that a driver
-    did not understand, count as a lost connection.
+    An error of a driver that has no row in the table counts as a lost connection, and
+    so does an answer of the server that the driver cannot decode.
     """
     if not isinstance(error, DatabaseError | InterfaceError):
         return None
@@ -370,10 +370,12 @@ def find_error(error: BaseException) -> ServerError | None:
         return ERRORS[ErrorNumber.MALFORMED_PACKET]
     if not isinstance(number, int):
         return None
-    # With this number and no message, mysqlclient says that there is no connection.
+    # With this number and an empty message, mysqlclient reports that the connection had
+    # been closed before.
     if number == ErrorNumber.SERVER_GONE and error.args[1:] == ("",):
         return ERRORS[ErrorNumber.CONNECTION_CLOSED]
-    # Only the drivers use this number.
+    # The drivers report a closed connection as an InterfaceError. Other errors with the
+    # number 0 are not about a closed connection.
     if number == ErrorNumber.CONNECTION_CLOSED and not isinstance(
         error, InterfaceError
     ):

@@ -100,7 +100,8 @@ class DatabaseFeatures(MySQLDatabaseFeatures):
     @property
     def supports_table_check_constraints(self) -> bool:
         connection = self.connection
-        # The variable is OFF by default.
+        # Until the version is known, the variable that enables CHECK constraints is
+        # presumed to have its default, OFF.
         variables = connection.known_tidb_version and connection.tidb_variables
         return not KNOWN_ISSUES["check-constraint"].affects(
             self.presumed_version, variables

@@ -94,8 +94,8 @@ def parse_hosts(value: str, setting: str) -> tuple[Host, ...]:
     ``"tidb-0,tidb-1:4001,[::1]:4000"``. A value without a comma is one host or the
     path of a socket, as in Django's MySQL backend, and the result is empty.
 
-    Raises ``ImproperlyConfigured``, which calls the value `setting`, if a server is
-    not valid or occurs twice.
+    Raises ``ImproperlyConfigured`` if a server is not valid or occurs twice. `setting`
+    is the name of the setting in the message of the error.
     """
     if "," not in value:
         return ()

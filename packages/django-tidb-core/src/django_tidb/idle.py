@@ -39,8 +39,8 @@ class IdleMixin(_Base):
 
     def check_idle_option(self, where: str) -> None:
         """
-        Raise ``ImproperlyConfigured``, which calls ``OPTIONS`` `where`, if
-        ``check_after_idle`` is not valid.
+        Raise ``ImproperlyConfigured`` if the option ``check_after_idle`` is not valid.
+        `where` is the name of ``OPTIONS`` in the message of the error.
         """
         options = self.settings_dict["OPTIONS"]
         if "check_after_idle" not in options:

@@ -147,7 +147,8 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
                 None if column == "NULL" else column for column in constraint["columns"]
             ]
         for key in self._foreign_keys_elsewhere(cursor, table_name):
-            # The index of the foreign key can have the same name; this entry is kept.
+            # An index can have the same name as its foreign key, so the entry is kept,
+            # and only the reference is removed from it.
             if key.name in constraints:
                 constraints[key.name]["foreign_key"] = None
         if self.connection.features.can_introspect_check_constraints:

@@ -112,13 +112,15 @@ def _read(
     params: Sequence[Any],
     limit: str = "",
 ) -> list[Job]:
-    # Older servers call this time the start. Newer servers have a start_time as well,
-    # which is NULL for a queued job.
+    # The column create_time has the time at which the statement was sent. Before TiDB
+    # 6.1, start_time has this time. In later versions, start_time has another meaning,
+    # and is NULL for a queued job.
     created = "create_time"
     if connection.tidb_version < (6, 1):
         created = "IFNULL(start_time, NOW(6))"
     with connection.cursor() as cursor:
-        # The server returns these times in the time zone of the session.
+        # The columns with times are in the time zone of the session, with which
+        # UNIX_TIMESTAMP() calculates as well.
         cursor.execute(
             "SELECT job_id, job_type, table_name, table_id, state, schema_state, "
             f"row_count, query, UNIX_TIMESTAMP({created}), "

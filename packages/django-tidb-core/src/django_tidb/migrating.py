@@ -54,7 +54,7 @@ DELAY = 5.0
 #: Seconds between two questions about a job.
 INTERVAL = 1.0
 #: Seconds between two lines of progress if the output is no terminal: the first
-#: interval, and the longest one.
+#: interval and the longest interval.
 LINES_INTERVALS = (10.0, 60.0)
 
 _TAG = re.compile(r"/\* django-tidb migrate(?: ([\w.-]+))? \*/ ", re.ASCII)
@@ -298,12 +298,15 @@ def _job_of(tag: str, sql: str, found: list[Job]) -> Job | None:
 
 class _Counter:
     """
-    The display of a job's progress. A terminal has one line that is overwritten; any
-    other output gets a new line at intervals.
+    The display of a job's progress. On a terminal, one line is overwritten again and
+    again. Any other output gets a new line at intervals.
     """
 
     def __init__(self, out: OutputWrapper, before: str = "") -> None:
-        """`before` is written first: "\\n" ends the line that ``migrate`` has begun."""
+        """
+        `before` is a text that is written before the first progress. "\\n" ends the
+        line that ``migrate`` has begun.
+        """
         self._out = out
         self._in_place = out.isatty()
         self._before = before

@@ -1,9 +1,10 @@
 """
 Gathered statements that have not been sent yet, as data.
 
-A change of a table's definition takes TiDB as long as hundreds of rows. Therefore an
-addition to a table becomes a clause of the CREATE TABLE as long as this has not been
-sent, and several additions to an existing table become one ALTER TABLE.
+A change of a table's definition takes TiDB as long as writing hundreds of rows.
+Therefore an addition to a table becomes a clause of its CREATE TABLE if this statement
+has not been sent yet, and several additions to an existing table become one ALTER
+TABLE.
 
 This module uses neither a schema editor nor a connection: sending.py decides which
 statements are gathered, and sends them.
@@ -28,9 +29,10 @@ from .statements import IndexStatement
 __all__ = ["Addition", "Creation", "Pending", "add_to_message"]
 
 _ADD = "ALTER TABLE %(table)s ADD "
-# For the templates of Django's statements, the clauses of an ALTER TABLE with several
-# clauses. There is none for a CHECK, which TiDB does not accept there. There is none
-# for a foreign key, which would get its own index although another clause adds one.
+# The templates of Django's statements, and the clauses that replace them in an ALTER
+# TABLE with several clauses. CHECK is missing, because TiDB does not accept it in such
+# an ALTER TABLE. FOREIGN KEY is missing, because it would get its own index even if
+# another clause adds an index that it could use.
 # https://docs.pingcap.com/tidb/stable/sql-statement-alter-table
 _IN_ALTER_TABLE = {
     MySQLDatabaseSchemaEditor.sql_create_index: (
@@ -43,7 +45,8 @@ _IN_ALTER_TABLE = {
         MySQLDatabaseSchemaEditor.sql_create_unique.removeprefix(_ADD)
     ),
 }
-# For the templates of Django's statements, the clauses of CREATE TABLE.
+# The templates of Django's statements, and the clauses that replace them in CREATE
+# TABLE.
 _IN_CREATE_TABLE = _IN_ALTER_TABLE | {
     template: template.removeprefix(_ADD)
     for template in (

@@ -6,23 +6,27 @@ STORED generated column or change the collation of an indexed column:
 https://docs.pingcap.com/tidb/stable/sql-statement-alter-table
 
 The steps of a rebuild of the table "t" are:
-  1. Create a table with the new definition, "t__rebuild_new". The names of
-     CHECK constraints are unique in a database, so it has interim ones.
-  2. Copy the rows, in batches, and note a checksum of them.
-  3. Rename "t" to "t__rebuild_old". This waits for the transactions that use
-     the table, so its rows no longer change. Statements that use "t" get
-     error 1146 until step 6.
-  4. Compare its rows with the checksum. If they changed while they were
-     copied, rename it back and drop the new table: nothing has happened.
-  5. Point the foreign keys of other tables at the new table, under interim
-     names.
+  1. Create "t__rebuild_new", a table with the new definition. Its CHECK
+     constraints get interim names, because the names of CHECK constraints are
+     unique in a database.
+  2. Copy the rows to "t__rebuild_new" in batches, and compute their checksum.
+  3. Rename "t" to "t__rebuild_old". RENAME TABLE waits for the transactions
+     that use the table, so the rows no longer change afterwards. Statements
+     that use "t" get error 1146 until step 6.
+  4. Compare the rows of "t__rebuild_old" with the checksum. If the rows changed
+     while they were copied, rename "t__rebuild_old" to "t" and drop
+     "t__rebuild_new", so that the table is as before the rebuild.
+  5. Make the foreign keys of other tables refer to "t__rebuild_new", under
+     interim names.
   6. Rename "t__rebuild_new" to "t".
-  7. Give foreign keys and CHECK constraints their names.
+  7. Replace the interim names of foreign keys and CHECK constraints by their
+     final names.
   8. Drop "t__rebuild_old".
 
-After an error in steps 1 to 6 the rebuild goes back; an error in step 7 or 8
-leaves the rest to be done. The names of the tables tell how far a rebuild came
-that was interrupted, so :func:`recover` can go back or finish it.
+After an error in steps 1 to 6 the rebuild is reverted. After an error in step 7 or
+8, only the rest of these steps remains to be done. If a rebuild was interrupted, the
+names of the existing tables show which step it had reached, so :func:`recover` can
+revert or complete the rebuild.
 """
 
 from __future__ import annotations
@@ -97,9 +101,9 @@ def _has_room(name: str) -> bool:
 
 def _interim(name: str) -> str:
     """
-    Return the name of a constraint during the rebuild, from which _final() derives the
-    original name. In a name that leaves no room for a suffix, tildes replace
-    underscores.
+    Return the name that a constraint has during the rebuild. _final() derives the
+    original name from it. The interim name is the original name with a suffix or, if
+    that would be too long, the original name with tildes instead of underscores.
 
     Raises ``NotSupportedError`` if there is no such name.
     """
@@ -189,8 +193,8 @@ class _Tables:
         self.run(Alteration(table, (change,)).sql)
 
     # -- Foreign keys
-    # While a foreign key is dropped and created again, a copy of it with an interim
-    # name checks the rows.
+    # A foreign key of another table is dropped and created again under the same name.
+    # In between, a copy of the foreign key with an interim name checks the rows.
 
     def point_at_new(self) -> None:
         for child, old in self.referring(self.old):
@@ -367,7 +371,7 @@ def _allowed(connection: DatabaseWrapper, table: TableName) -> bool:
 
 @contextlib.contextmanager
 def copying(connection: DatabaseWrapper) -> Iterator[None]:
-    """Set the session variables with which rows are copied unchanged, for a block."""
+    """Set session variables for a block, so that it can copy rows unchanged."""
     modes = connection.tidb_variables["sql_mode"].split(",")
     with connection.session_variables(
         # Copied rows may refer to rows that are not copied yet.
@@ -383,7 +387,9 @@ def copying(connection: DatabaseWrapper) -> Iterator[None]:
 
 def _create(tables: _Tables, old: TableDefinition, new: TableDefinition) -> None:
     keys = (
-        # If a CHECK has no name, the server has given it one.
+        # The names of CHECK constraints are unique in a database, so the new table has
+        # interim names. A CHECK without a name needs no interim name, because the
+        # server chooses its name.
         key.renamed(_interim(key.name))
         if key.kind is KeyKind.CHECK and key.name
         else key
@@ -461,10 +467,10 @@ def batches(
     fetch: Callable[[str, Any], Sequence[Any]], table: str, key: Iterable[str]
 ) -> Iterator[tuple[str, list[Any]]]:
     """
-    Split the rows of a table into batches: yield the SQL condition of each
-    batch, with its parameters. `table` is a name as :func:`in_format` returns
-    it, `key` has the names of columns that identify a row, and `fetch` runs a
-    query and returns its rows.
+    Split the rows of a table into batches, and yield the WHERE clause of each
+    batch, with its parameters. `table` is a name in the form that
+    :func:`in_format` returns, `key` contains the names of columns that identify
+    a row, and `fetch` runs a query and returns its rows.
     """
     key = list(map(_column, key))
     names, values = ", ".join(key), ", ".join(["%s"] * len(key))

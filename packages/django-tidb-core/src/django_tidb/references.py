@@ -50,7 +50,7 @@ class ForwardReferences:
         self._existing[table.lower()] = existing
 
     def missing(self, tables: Iterable[str]) -> list[str]:
-        """Return those of `tables` that do not exist. This may query the server."""
+        """Return those of `tables` that do not exist. The method may send a query."""
         unknown = [name for name in tables if not self._existing.get(name.lower())]
         if unknown:
             existing = self.connection.introspection.existing(unknown)

@@ -61,7 +61,8 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # The SQL depends on the server, so no feature flag may presume a version.
+        # Read the version of the server now. Until the version is known, feature flags
+        # describe a presumed version, and the SQL depends on these flags.
         _ = self.connection.tidb_version
         # The model whose CREATE TABLE is being written.
         self._model: type[Model] | None = None
@@ -83,7 +84,7 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         Return CREATE TABLE with everything that belongs to the table, and no
         parameters.
 
-        One statement is faster than several, the more so the bigger the cluster is.
+        One statement is faster than several, especially on a large cluster.
         Statements that cannot be clauses of TiDB's CREATE TABLE are deferred.
         """
         creation = self._creation(model)
@@ -379,8 +380,8 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         *args: Any,
     ) -> None:
         super()._alter_field(model, old_field, new_field, old_type, new_type, *args)
-        # Django alters the referring columns only when it restores their foreign keys,
-        # so not on a server without foreign keys.
+        # Django alters the columns that refer to this field when it restores their
+        # foreign keys. On a server without foreign keys, Django does neither.
         if (
             not self.connection.features.supports_foreign_keys
             and old_field.unique
@@ -410,8 +411,8 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         self, table: str, old_field: Field, new_field: Field, new_type: str
     ) -> str:
         if old_field.column.lower() != new_field.column.lower():
-            # The method of Django's MySQL backend appends to the column's type, which
-            # is not in RENAME COLUMN.
+            # The method of Django's MySQL backend appends attributes to the type of the
+            # column. RENAME COLUMN contains no type, so this method is not needed.
             return super(MySQLDatabaseSchemaEditor, self)._rename_field_sql(
                 table, old_field, new_field, new_type
             )
@@ -451,8 +452,8 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         return self._modify_sql(model, new_field, null)
 
     def _nullable_meanwhile(self, old_field: Field, new_field: Field) -> bool:
-        # Django writes the default into existing rows before it makes the column NOT
-        # NULL.
+        # If the field has a default, the column keeps its NULL or NOT NULL for now,
+        # because Django first writes the default into existing rows.
         has = new_field.has_default() or has_db_default(new_field)
         return old_field.null if has else new_field.null
 
@@ -494,11 +495,12 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         self, model: type[Model], names: Iterable[str], *fields: Field
     ) -> Iterator[None]:
         """
-        Drop the indexes that the server has created for foreign keys and that the block
-        makes unnecessary: each index of the block begins with one of `fields`, which
-        are names or fields.
+        Drop indexes that the server has created for foreign keys, if the indexes that
+        this block creates can be used instead. The indexes of the block begin with the
+        columns of `fields`, and of the fields that have these `names`.
 
-        MySQL drops such indexes by itself: see the known issue "foreign-key-index".
+        MySQL drops such indexes by itself, and TiDB does not: see the known issue
+        "foreign-key-index".
         """
         columns = {
             field.column
@@ -509,8 +511,8 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         if (
             not columns
             or not self.connection.features.supports_foreign_keys
-            # In CREATE TABLE, the server creates such an index only if no other index
-            # can be used.
+            # The index of the block becomes a clause of the gathered CREATE TABLE. In
+            # this case, the server creates no further index for the foreign key.
             or isinstance(self._gathering.get(self.quote_name(table)), Creation)
         ):
             yield
@@ -532,8 +534,8 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
                         self.execute(self._delete_index_sql(model, name))
 
     def _delete_check_sql(self, model: type[Model], name: str) -> Statement | None:
-        # If a constraint was created while the server ignored CHECK, it does not exist,
-        # and dropping it would be error 3940.
+        # If the server ignored CHECK when the constraint was added, the constraint does
+        # not exist, and the server would answer the DROP with error 3940.
         if not self.collect_sql:
             self._wait_for_jobs(TableName.of(model._meta.db_table))
             definition = read_definition(self.connection, model._meta.db_table)
@@ -581,7 +583,9 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         """
         table = model._meta.db_table
         if self.collect_sql:
-            # Since Django 6.1, this maps a renamed table to its name in the database.
+            # A table may have been renamed only in the SQL that sqlmigrate collects.
+            # From Django 6.1 on, this attribute maps the new name to the name in the
+            # database.
             table = getattr(self, "collected_table_renames", {}).get(table, table)
         return [
             key.name

@@ -64,9 +64,9 @@ _WHOLE_TABLES = {
 }
 _MODIFY = re.compile(rf"ALTER TABLE (?:{_NAME}\.)?{_NAME} MODIFY ")
 
-# The errors of an ALTER TABLE that TiDB has not implemented: in general, for a default
-# whose value would differ from row to row, and for changes of generated columns or of
-# columns that generated columns read.
+# The errors for changes that TiDB's ALTER TABLE does not support. In this order, they
+# concern unsupported changes in general, a default whose value would differ from row to
+# row, changes of generated columns, and changes of columns that generated columns read.
 _REFUSED = (
     ErrorNumber.DDL_NOT_SUPPORTED,
     ErrorNumber.DEFAULT_NOT_CONSTANT,
@@ -420,8 +420,11 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
 
     def _execute_once(self, sql: Any, params: Any) -> None:
         """
-        Send a statement, unless ``migrate`` has executed it: in a job that has outlived
-        its client, or in a run that was interrupted.
+        Send a statement, unless a job or an interrupted run of an earlier ``migrate``
+        has executed the same statement. If the connection is lost, wait for the job of
+        this statement, and do not raise the error if the job has succeeded. If the
+        server answers that a name is in use, do not raise the error if the table is
+        exactly as after this statement.
         """
         run = None if self.collect_sql else migrating.current(self.connection)
         if run is None:

@@ -59,8 +59,8 @@ def _pymysql_ssl(mode: str, files: Mapping[str, str]) -> dict[str, Any]:
     if mode == "DISABLED":
         return {"ssl_disabled": True}
     if mode == "PREFERRED":
-        # PyMySQL prefers TLS if it has no options. With certificates it would require
-        # TLS.
+        # Without options, PyMySQL uses TLS if the server supports TLS. With a CA file
+        # or a certificate, it would refuse a server without TLS.
         return {}
     # The modification times are a part of the cache key, because certificates are
     # replaced before they expire.
@@ -179,8 +179,8 @@ def with_tls_options(
     Return the connection parameters `params` with mysqlclient's options
     ``ssl_mode`` and ``ssl`` converted for the driver that is used.
 
-    Raises ``ImproperlyConfigured`` if they are not valid; the message calls the
-    dictionary that contains them `option`.
+    Raises ``ImproperlyConfigured`` if these options are not valid. `option` is the name
+    of the dictionary with the options in the message of the error.
     """
     if isinstance(params.get("ssl"), Mapping):
         params["ssl"] = _ssl_files(params["ssl"], f"{option}['ssl']")

@@ -26,8 +26,8 @@ __all__ = ["create_together"]
 # More connections gain little, because the server creates all requested tables in
 # one step.
 _CONNECTIONS = 32
-# Session variables whose values depend on the last statement or on the time, so that
-# they differ between connections.
+# Session variables whose values depend on the last statement or on the time. They
+# differ between connections even if the application has set no variable.
 _OF_THE_LAST_STATEMENT = (
     *("error_count", "identity", "last_insert_id", "rand_seed1", "rand_seed2"),
     *("tidb_current_ts", "timestamp", "warning_count"),
@@ -46,7 +46,8 @@ def create_together(
 
     Raises the first error that the server answers; other tables may exist then.
     """
-    # A comment may also contain these words; the statement is then only sent later.
+    # If a comment of the table contains these words, the statement is sent later, which
+    # has no other effect.
     left = [creation for creation in creations if "FOREIGN KEY" in creation.sql]
     together = [creation for creation in creations if creation not in left]
     if (

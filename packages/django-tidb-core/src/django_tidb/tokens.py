@@ -40,8 +40,8 @@ _TOKEN = re.compile(
     r"|(?P<symbol>[^'\"`])|(?P<end>\Z))",
     re.DOTALL,
 )
-# The pieces of SQL in which brackets and commas can be found. A quotation mark
-# is a piece of its own only if it has no closing mark.
+# SQL is split into these pieces to find brackets and commas outside of strings, quoted
+# names and comments. A quotation mark is a separate piece only if it is not closed.
 _PIECE = re.compile(rf"{_TEXT}|{_NAME}|{_COMMENT}|[(),'\"`]|[^(),'\"`/]+|/", re.DOTALL)
 _MARK = re.compile(
     rf"{_TEXT}|{_NAME}|{_COMMENT}|(?P<opening>{_OPENING})|(?P<closing>\*/)", re.DOTALL
@@ -49,7 +49,8 @@ _MARK = re.compile(
 
 # A string literal in which a quotation mark is doubled and a backslash escapes nothing.
 _UNESCAPED = r"'[^']*(?:''[^']*)*'"
-# A column of the type ENUM or SET, or other text of the same form.
+# These patterns find the members of a column of the type ENUM or SET, or of other text
+# of the same form. In the SQL mode ANSI_QUOTES, double quotes enclose a column's name.
 _COLUMN = rf"""(?:{_NAME}|"[^"]*(?:""[^"]*)*")"""
 _MEMBERS = rf"{_COLUMN} (?:enum|set)\(({_UNESCAPED}(?:,{_UNESCAPED})*)\)"
 _MEMBERS_OR_TEXT = re.compile(rf"{_MEMBERS}|{_TEXT}|{_NAME}", re.DOTALL)
@@ -62,9 +63,9 @@ _INTRODUCERS = ("B", "N", "X")
 
 def split_members(sql: str, *, escapes: bool) -> list[str]:
     """
-    Split an answer of SHOW CREATE TABLE: every second part is the list of members of an
-    ENUM or SET, in which a backslash never escapes the next character. `escapes` tells
-    whether a backslash does so in the other parts.
+    Split an answer of SHOW CREATE TABLE into parts. Every second part is the list of
+    members of an ENUM or a SET, in which a backslash never escapes the next character.
+    `escapes` tells whether a backslash escapes the next character in other strings.
     """
     parts, start = [], 0
     for match in (_MEMBERS_OR_TEXT if escapes else _MEMBERS_OR_UNESCAPED).finditer(sql):
@@ -236,9 +237,9 @@ class Reader:
 
     def value(self) -> str:
         """
-        Read one value: a number, a string, a word, a function call or an
-        expression in brackets. The value of the table option TTL, a column and
-        an INTERVAL, is read too.
+        Read one value and return it. A value is a number, a string, a word, a
+        function call, an expression in brackets, or such a value followed by
+        "+ INTERVAL", a number and a unit, as in the table option TTL.
         """
         start = self.next.start
         if self.next.text in ("+", "-"):
@@ -278,8 +279,8 @@ class Reader:
 
     def without(self, start: int, end: int) -> str:
         """Return the SQL without the text between these two positions."""
-        # If the text is all of a comment that the server executes, the comment is
-        # removed too.
+        # If a comment that the server executes contains nothing but this text, remove
+        # the whole comment.
         marks = (match for match in _MARK.finditer(self.sql) if match.lastgroup)
         for opening, closing in zip(marks, marks, strict=False):
             contents = range(opening.end(), closing.start())

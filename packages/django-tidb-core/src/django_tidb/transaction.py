@@ -418,20 +418,20 @@ def attempts(
     max_backoff: float = _MAX_BACKOFF,
 ) -> Iterator[Attempt]:
     """
-    Return the attempts at a block, which runs in a transaction of its own, and
-    again if the server has rolled back the transaction::
+    Return the attempts at a block, which runs in its own transaction, and runs again
+    if the server has rolled back the transaction::
 
         for attempt in attempts(times=3):
             with attempt:
                 ...
 
-    The arguments, and what is repeated, are those of :func:`retry`. The ``with``
-    statement must be the last one in the loop. If the block ends with ``return``
-    or ``break``, an error of its COMMIT is raised, because no other attempt can
-    follow.
+    The arguments, and the errors after which the block is repeated, are those of
+    :func:`retry`. The ``with`` statement must be the last statement in the loop. If
+    the block ends with ``return`` or ``break``, an error of its COMMIT is raised,
+    because no other attempt can follow.
 
-    Raises ``ValueError`` for arguments that are not valid, and the first item
-    raises ``RuntimeError`` where a block cannot be repeated: inside an
+    Raises ``ValueError`` for arguments that are not valid. The loop raises
+    ``RuntimeError`` in places in which a block cannot be repeated: inside an
     ``atomic()`` of the same database, in a generator and in an async function.
     """
     return _Attempts(
@@ -465,21 +465,22 @@ def retry(
     max_backoff: float = _MAX_BACKOFF,
 ) -> Any:
     """
-    Decorate a function so that it runs in a transaction of its own, and again if
-    the server has rolled back the transaction and it may be repeated.
+    Decorate a function so that it runs in its own transaction, and runs again if the
+    server has rolled back the transaction and the transaction may be repeated.
 
-    Each attempt is an outermost, durable ``atomic()``. An error is repeated if the
-    connection of this database raised it, also if the function raises another
-    error because of it, and if ``errors.py`` allows it. After COMMIT was sent,
-    the function is repeated only after an error with which the server has certainly
-    rolled back. After the server has acknowledged COMMIT, it is not repeated.
+    Each attempt is an outermost, durable ``atomic()``. After an error, the function is
+    repeated if the connection of this database raised the error, and the table in
+    ``errors.py`` allows a repetition. The function may also raise another error because
+    of the connection's error. After COMMIT was sent, the function is repeated only if
+    the error shows for certain that the server has rolled back. After the server has
+    acknowledged COMMIT, the function is not repeated.
 
     :param times: the largest number of attempts.
     :param using: the alias of the database.
     :param deadline: no attempt begins later than this number of seconds after the
         call.
-    :param backoff: the longest pause after the first attempt in seconds, which is
-        doubled after each further one. The length of a pause is random.
+    :param backoff: the longest pause after the first attempt in seconds. It doubles
+        with each further attempt. The length of a pause is random.
     :param max_backoff: the longest pause after any attempt in seconds.
 
     The last error is raised with a note that says how often the function was

@@ -31,8 +31,8 @@ class Undo:
     """
     The definition of a table before an operation changes it, and its restoration.
 
-    The definition is read before the first statement of the operation, because most
-    changes of fields send no statement.
+    The definition is read only when the operation is about to send its first statement.
+    Most changes of fields send no statement, and then no definition is needed.
     """
 
     def __init__(self, editor: DatabaseSchemaEditor, table: TableName) -> None:

@@ -64,9 +64,9 @@ class ServerVariables(Mapping[str, str]):
     @contextmanager
     def without_refresh(self) -> Iterator[None]:
         """
-        Use the values that were read last in this block, even if
-        :meth:`refresh` has been called. If nothing has been read yet, an access
-        reads the variables.
+        During this block, use the values that were read last, even if
+        :meth:`refresh` has been called since. If no values have been read yet, an
+        access reads them.
         """
         was_stale = self._is_stale
         self.cancel_refresh()

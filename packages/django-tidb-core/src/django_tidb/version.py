@@ -1,9 +1,9 @@
 """
 The version of a TiDB server, as one value that compares correctly.
 
-``VERSION()`` starts with the MySQL version whose protocol TiDB speaks
-(``8.0.11-TiDB-v8.5.6``), so nothing may be derived from that part. TiDB's own
-numbering is described in
+``VERSION()`` returns, for example, ``8.0.11-TiDB-v8.5.6``. The first part is the
+version of MySQL whose protocol TiDB implements. It must not be used to find out which
+features the server has. The numbering of TiDB's own versions is described in
 https://docs.pingcap.com/tidb/stable/release-versioning.
 """
 
@@ -75,9 +75,9 @@ class TiDBVersion:
         (`version`) and ``tidb_version()`` (`details`) describe, or None if
         neither is from a TiDB.
 
-        Never raises an exception, whatever the text. If `version` contains no
-        TiDB version, `details` is used: the server's option ``server-version``
-        replaces the whole of `version`.
+        This method raises no exception for any text. If `version` contains no
+        TiDB version, `details` is used, because the server's option
+        ``server-version`` can replace the whole answer to ``VERSION()``.
         """
         edition = _field(details, "Edition")
         store = _field(details, "Store")

@@ -45,9 +45,10 @@ MAX_DIMENSIONS = 16383
 _NUMBERS = (Real, Decimal)
 _BOOLEANS = (bool, np.bool_)
 
-# The shortest text of this float32 is ambiguous: the text's value lies exactly between
-# this number and the next float32. TiDB and Python first parse a double, which they
-# then round to the other float32. No other magnitude has this property.
+# The shortest text of this float32 is not read as this float32. TiDB and Python first
+# parse the text as a double. This double lies exactly halfway between this float32 and
+# the next one, and is then rounded to the other float32. Only this number and its
+# negative have this property.
 _ODD = np.uint32(0x15AE43FD).view(np.float32)
 _ODD_TEXT, _ODD_LONGER_TEXT = "7.038531e-26", "7.0385307e-26"
 # The digits of this number in the server's text, which has no exponents.

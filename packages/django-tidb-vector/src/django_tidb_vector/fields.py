@@ -120,7 +120,7 @@ class VectorField(models.Field):
             and hasattr(self, "model")
             and isinstance(compiler, SQLInsertCompiler | SQLUpdateCompiler)
         ):
-            # Without this, the server would raise an OperationalError.
+            # Without this check, the statement would fail with an OperationalError.
             raise IntegrityError(f"{self._describe()}: a vector is needed, not None.")
         # In INSERT the server converts text to the type of the column. Functions do
         # not: COALESCE truncates the text to as many characters as the vector has

@@ -317,9 +317,10 @@ def _is_table(
     schema_column: str, name_column: str, table: str
 ) -> tuple[str, list[str]]:
     """
-    Return a condition, and its parameters, for a table of information_schema. Two of
-    its columns, for the database and the name, have to match `table`, a name as in
-    ``Meta.db_table``.
+    Return a condition for a query on information_schema, and the parameters of the
+    condition. The condition selects the rows about `table`, a name as in
+    ``Meta.db_table``, by the columns that contain the names of the database and the
+    table.
     """
     name = TableName.of(table)
     if not name.database:

@@ -1,8 +1,8 @@
 """
 Vectors in Django REST framework, for the extra ``rest``.
 
-With both apps in INSTALLED_APPS a ModelSerializer uses this field for each
-VectorField.
+If INSTALLED_APPS contains rest_framework and django_tidb_vector, a ModelSerializer
+uses the field of this module for each VectorField.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ QUESTIONS = (
 HITS = 10
 BATCH_SIZE = 200
 
-# A checksum of the modules that make the vectors. If it changes, the corpus is stored
-# anew.
+# A checksum of the modules that collect the texts and compute their vectors. If the
+# checksum changes, the documents are stored again.
 SETTINGS = zlib.crc32("".join(map(inspect.getsource, (corpus, embedding))).encode())
 EDITION = (
     f"Django {django.get_version()}, scikit-learn {sklearn.__version__}, "
@@ -42,8 +42,8 @@ EDITION = (
 
 class Command(BaseCommand):
     help = "Store the docstrings of Django in TiDB, and search them for an answer."
-    # Django 6.1 and later run checks that query the database, and only handle()
-    # creates it.
+    # From Django 6.1 on, some system checks query the database. They cannot run before
+    # handle() has created the database.
     requires_system_checks: ClassVar[list[str]] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -99,7 +99,7 @@ class Command(BaseCommand):
             ) from error
 
     def open_corpus(self) -> embedding.Embedder:
-        """Return the embedder of questions; store the documents if they are missing."""
+        """Store the documents if necessary, and return an embedder for questions."""
         stored = Document.objects.filter(edition=EDITION)
         documents = sorted(stored.values_list("name", "text"))
         if documents:
@@ -133,7 +133,8 @@ class Command(BaseCommand):
             sys.stderr if sys.stderr.isatty() else None, len(documents)
         )
         Document.objects.all().delete()
-        # TiDB draws the random bits of the keys once per transaction.
+        # All keys of one transaction have the same random bits. Several transactions
+        # are used, so that the keys are spread.
         for first in range(0, len(documents), BATCH_SIZE):
             batch = Document.objects.bulk_create(documents[first : first + BATCH_SIZE])
             progress.update(first + len(batch))
@@ -163,7 +164,7 @@ class Command(BaseCommand):
         return hits
 
     def serve(self, embedder: embedding.Embedder, port: int) -> None:
-        """Serve the page, and the admin with a password of this run's own."""
+        """Serve the page and the admin. Each run sets a new password for the admin."""
         views.embedder = embedder
         password = get_random_string(12)
         user, _ = get_user_model().objects.update_or_create(

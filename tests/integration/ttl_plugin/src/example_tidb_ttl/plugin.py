@@ -24,7 +24,8 @@ def ttl_of(model):
 
 
 def is_expires_field(field):
-    # This import must wait, because models cannot be imported when this module is.
+    # Import this module only now, because the plugin is imported before Django can
+    # import models and fields.
     from .fields import ExpiresField
 
     return isinstance(field, ExpiresField)
@@ -37,7 +38,8 @@ class TTLPlugin(Plugin):
     database_options = ("ttl_paused",)
     default_functions = ("CURRENT_TIMESTAMP",)
 
-    # Aliases of databases. A plugin has no attributes of its instance.
+    # These sets contain aliases of databases. They are attributes of the class, of
+    # which there is only one instance.
     test_databases = set()
     loading = set()
 
