@@ -937,8 +937,8 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
-    # This script is the module __main__. cluster.py imports it as
-    # tests.tidbserver.launcher, so use that module, too, and not a second copy.
+    # Run main() of tests.tidbserver.launcher, the module that cluster.py imports. The
+    # module __main__ would be a second copy with different classes.
     from tests.tidbserver import launcher
 
     sys.exit(launcher.main())

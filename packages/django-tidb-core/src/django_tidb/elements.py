@@ -309,7 +309,8 @@ class Key:
 
     def _column(self, part: str) -> str | None:
         """
-        Return the name of the column that a part is, or None if it is an expression.
+        Return the name of the column in a part of the key, or None if the part is an
+        expression.
         """
         reader = Reader(part)
         is_expression = self.kind is KeyKind.CHECK or reader.sees("(")

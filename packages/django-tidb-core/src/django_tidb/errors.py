@@ -81,8 +81,9 @@ class CommitOutcomeUnknown(OperationalError):
     """
     It is unknown whether the server has committed.
 
-    Either the connection was lost after COMMIT, or after a statement that commits by
-    itself, was sent; or the server answered with an error that does not tell.
+    There are two causes. The connection was lost after the driver had sent COMMIT or a
+    statement that commits by itself, or the server answered such a statement with an
+    error that does not show whether it has committed.
 
     The first argument is the number of the original error, which is the ``__cause__``.
     The application has to check whether its changes are there before it repeats them.

@@ -277,7 +277,8 @@ class DatabaseIntrospection(MySQLDatabaseIntrospection):
         """
         Return the tables of models that have an AUTO_INCREMENT, and its column.
         """
-        # Django would send a query for each table; this sends one for all.
+        # Django's method would send a query for each table. This method sends one query
+        # for all tables.
         if not (names := self.django_table_names()):
             return []
         with self.connection.cursor() as cursor:

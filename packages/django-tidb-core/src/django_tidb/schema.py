@@ -584,8 +584,8 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         table = model._meta.db_table
         if self.collect_sql:
             # A table may have been renamed only in the SQL that sqlmigrate collects.
-            # From Django 6.1 on, this attribute maps the new name to the name in the
-            # database.
+            # From Django 6.1 on, this attribute maps the new name of a table to its
+            # name in the database.
             table = getattr(self, "collected_table_renames", {}).get(table, table)
         return [
             key.name
