@@ -6,6 +6,7 @@ import pytest
 from django.db import (
     DatabaseError,
     IntegrityError,
+    NotSupportedError,
     OperationalError,
     connection,
     migrations,
@@ -836,6 +837,60 @@ def test_alteration_that_fails_leaves_the_table_as_it_was(create_tables):
     with connection.schema_editor() as editor:
         editor.alter_field(Tag, Tag._meta.get_field("name"), new)
     assert "`title` varchar(9)" in definition("core_tag")
+
+
+def test_failed_addition_leaves_the_column_of_another_client(create_tables, tidb):
+    class Tag(models.Model):
+        class Meta:
+            app_label = "core"
+
+    create_tables(Tag)
+    field = models.CharField(max_length=5, null=True)
+    field.set_attributes_from_name("name")
+    field.model = Tag
+
+    def other_adds_first(execute, sql, *args):
+        if "ADD COLUMN" in sql:
+            table = f"`{connection.settings_dict['NAME']}`.core_tag"
+            tidb.execute(f"ALTER TABLE {table} ADD COLUMN name VARCHAR(5)")
+            tidb.execute(f"INSERT INTO {table} (id, name) VALUES (1, 'hers')")
+        return execute(sql, *args)
+
+    with (
+        pytest.raises(DatabaseError, match="1060"),
+        connection.schema_editor() as editor,
+        connection.execute_wrapper(other_adds_first),
+    ):
+        editor.add_field(Tag, field)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name FROM core_tag")
+        assert cursor.fetchall() == (("hers",),)
+
+
+def test_column_that_cannot_be_removed_keeps_its_foreign_key(create_tables):
+    class Tag(models.Model):
+        class Meta:
+            app_label = "core"
+
+    class Link(models.Model):
+        tag = models.ForeignKey(Tag, models.CASCADE)
+        number = models.IntegerField()
+
+        class Meta:
+            app_label = "core"
+            constraints = [
+                models.UniqueConstraint(fields=["tag", "number"], name="core_link_both")
+            ]
+
+    create_tables(Tag, Link)
+    Link.objects.create(tag=Tag.objects.create(), number=1)
+    before = sorted(definition("core_link").split(",\n"))
+    with (
+        pytest.raises(NotSupportedError, match="core_link"),
+        connection.schema_editor() as editor,
+    ):
+        editor.remove_field(Link, Link._meta.get_field("tag"))
+    assert sorted(definition("core_link").split(",\n")) == before
 
 
 def test_unique_together_that_fails_leaves_the_table_as_it_was(create_tables):

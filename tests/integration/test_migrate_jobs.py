@@ -124,13 +124,15 @@ def migrating(app, user, *args):
         migrate.process.stdout.close()
 
 
-def wait_for_job(app, tidb):
-    """Wait until the index is being added; return the id and text of the job."""
+def wait_for_job(app, tidb, kind="add index"):
+    """
+    Wait until a job of this kind, a value of job_type, runs. Return its id and text.
+    """
     while True:
         tidb.execute(
             "SELECT job_id, query FROM information_schema.ddl_jobs "
-            "WHERE db_name = %s AND job_type = 'add index' AND state = 'running'",
-            [app.name],
+            "WHERE db_name = %s AND job_type = %s AND state = 'running'",
+            [app.name, kind],
         )
         if found := tidb.fetchall():
             (job,) = found
@@ -212,6 +214,42 @@ def test_job_of_a_migration_of_another_app(app, user, tidb, holder):
             migrate.end()
         other.result()
     assert has_index(app, tidb)
+
+
+def test_job_that_drops_the_old_table_of_a_rebuild(app, user, tidb):
+    app.manage("migrate", **user)
+    field = "    sold = models.IntegerField(default=1)\n"
+    app.write("app/models.py", MODELS + field + INDEX)
+    app.write(
+        "app/migrations/0003_sold.py",
+        "from django.db import migrations, models\n"
+        "class Migration(migrations.Migration):\n"
+        "    dependencies = [('app', '0002_index')]\n"
+        "    operations = [migrations.AddField('Book', 'sold',\n"
+        "                  models.IntegerField(default=1, unique=True))]\n",
+    )
+    old = "app_book__rebuild_old"
+    tidb.execute(f"CREATE TABLE {app.name}.{old} LIKE {app.name}.app_book")
+    sql = f"/* django-tidb migrate app.0003_sold */ DROP TABLE `{old}`"
+
+    def other_migrate():
+        with connect(app, user) as connection:
+            connection.cursor().execute(sql)
+
+    with ThreadPoolExecutor(1) as pool, connect(app, user) as holder:
+        holder.cursor().execute(f"SELECT * FROM {old}")
+        other = pool.submit(other_migrate)
+        wait_for_job(app, tidb, "drop table")
+        with migrating(app, user) as migrate:
+            migrate.read_until("Waiting for DDL jobs of an earlier migrate")
+            migrate.read_until("    DDL job")
+            holder.rollback()
+            migrate.end()
+        other.result()
+    tidb.execute(f"SHOW TABLES FROM {app.name} LIKE '%%rebuild%%'")
+    assert tidb.fetchall() == ()
+    tidb.execute(f"SHOW COLUMNS FROM {app.name}.app_book LIKE 'sold'")
+    assert tidb.fetchall()
 
 
 def test_killed_and_cancelled(app, user, tidb, holder):

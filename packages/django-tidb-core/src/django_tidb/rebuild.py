@@ -268,6 +268,7 @@ def recover(editor: DatabaseSchemaEditor, table: TableName) -> TableDefinition |
     has finished, else None.
     """
     tables = _Tables(editor, table)
+    editor.wait_for_jobs(table, tables.new, tables.old)
     existing = tables.existing()
     if existing >= {table, tables.old}:
         before = tables.definition(tables.old)

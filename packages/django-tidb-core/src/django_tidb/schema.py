@@ -3,7 +3,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from django.db import NotSupportedError
@@ -334,12 +334,21 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         return [self._create_check_sql(model, name, check)]
 
     def remove_field(self, model: type[Model], field: Field) -> None:
-        self._wait_for_jobs(TableName.of(model._meta.db_table))
+        self.wait_for_jobs(TableName.of(model._meta.db_table))
+        drops_indexes = KNOWN_ISSUES["drop-indexed-column"].affects(
+            self.connection.tidb_version
+        )
+        # The server may refuse to drop the column after its keys were dropped.
+        drops_keys = field.column and (field.remote_field or drops_indexes)
+        with self._all_or_nothing(model) if drops_keys else nullcontext():
+            self._remove_field(model, field, drops_indexes)
+
+    def _remove_field(
+        self, model: type[Model], field: Field, drops_indexes: bool
+    ) -> None:
         if (
             field.column
-            and KNOWN_ISSUES["drop-indexed-column"].affects(
-                self.connection.tidb_version
-            )
+            and drops_indexes
             # sqlmigrate also shows migrations whose tables do not exist any more.
             and not self.references.missing([model._meta.db_table])
         ):
@@ -537,7 +546,7 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         # If the server ignored CHECK when the constraint was added, the constraint does
         # not exist, and the server would answer the DROP with error 3940.
         if not self.collect_sql:
-            self._wait_for_jobs(TableName.of(model._meta.db_table))
+            self.wait_for_jobs(TableName.of(model._meta.db_table))
             definition = read_definition(self.connection, model._meta.db_table)
             name_of = self.connection.introspection.identifier_converter
             if definition.key(KeyKind.CHECK, name_of(name)) is None:

@@ -297,6 +297,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         logger.debug("%s; (params %r)", statement.sql, None)
         with self.connection.cursor() as cursor:
             cursor.execute(statement.sql, None)
+        self._record_executed(statement.sql)
 
     def _send_followers(self, statement: Creation | Addition) -> None:
         for follower in getattr(statement, "followers", ()):
@@ -429,6 +430,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         run = None if self.collect_sql else migrating.current(self.connection)
         if run is None:
             super().execute(sql, params)
+            self._record_executed(sql, params)
             return
         text = self._text(str(sql), params)
         run.wait_for_tables(names_in(text))
@@ -446,6 +448,10 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
                     add_to_message(error, self._way_out(text))
                 raise
             run.tell(f"{error}: the table is as after this statement. Going on.")
+            if exists:
+                # Another client may have executed the statement.
+                return
+        self._record_executed(text)
 
     def _was_noted(self, run: migrating.MigrateRun, text: str) -> bool:
         """
@@ -540,11 +546,14 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         finally:
             self._default_is_passing = outer
 
-    def _wait_for_jobs(self, table: TableName) -> None:
-        """Wait for jobs of an earlier ``migrate``, before the table is looked at."""
+    def wait_for_jobs(self, *tables: TableName) -> None:
+        """
+        Wait for the jobs of an earlier ``migrate`` for these tables. Call this method
+        before code decides by the definitions of the tables.
+        """
         run = None if self.collect_sql else migrating.current(self.connection)
         if run is not None:
-            run.wait_for_tables({table.name.lower()})
+            run.wait_for_tables({table.name.lower() for table in tables})
 
     def _is_done(self, sql: str, *, certain: bool) -> bool:
         """
@@ -592,11 +601,13 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
             if "tidb_allow_remove_auto_inc" in str(error):
                 with self.connection.session_variables(tidb_allow_remove_auto_inc=1):
                     super().execute(sql, params)
+                self._record_executed(sql, params)
                 return
             try:
                 rebuild(self, alteration, error.args[1])
             except ValueError:
                 raise error from None
+            self._record_executed(alteration.sql)
 
     def _alteration(self, sql: str, params: Any) -> Alteration | None:
         """Return the changes that a statement makes; None if they are unknown."""
@@ -635,6 +646,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
             self._begin_undos()
             if not self._has_been_done(alteration.sql, None):
                 rebuild(self, alteration, reason)
+                self._record_executed(alteration.sql)
 
     # -- Operations that take several statements
 
@@ -649,7 +661,7 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
         if any(undo.table == table for undo in self._undos):
             yield
             return
-        self._wait_for_jobs(table)
+        self.wait_for_jobs(table)
         undo = Undo(self, table)
         self._undos.append(undo)
         try:
@@ -665,6 +677,13 @@ class SendingSchemaEditor(MySQLDatabaseSchemaEditor):
             raise
         finally:
             self._undos.remove(undo)
+
+    def _record_executed(self, sql: Any, params: Any = None) -> None:
+        """Record a statement that the server has executed for the current operation."""
+        if self._undos and not self.collect_sql and not self._is_rebuilding:
+            text = self._text(str(sql), params)
+            for undo in self._undos:
+                undo.executed.append(text)
 
     def _begin_undos(self) -> None:
         for undo in self._undos:

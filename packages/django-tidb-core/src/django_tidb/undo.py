@@ -39,6 +39,8 @@ class Undo:
         self.editor = editor
         self.table = table
         self.before: TableDefinition | None = None
+        #: The statements of the operation that the server has executed.
+        self.executed: list[str] = []
         # The definition before an interrupted rebuild, if this run has completed the
         # rebuild.
         self.before_rebuild: TableDefinition | None = None
@@ -56,8 +58,10 @@ class Undo:
 
     def run(self) -> None:
         """
-        Restore the table. Errors are logged and not raised, so that the
-        operation's own error is raised.
+        Undo the statements that the operation has executed. What other clients have
+        changed in the meantime stays. A statement that the server may have executed,
+        because the connection was lost, is not undone. Errors are logged and not
+        raised, so that the operation's own error is raised.
         """
         if self.before is None:
             return
@@ -66,10 +70,13 @@ class Undo:
             if interrupted(self.editor, self.table):
                 return
             now = read_definition(self.editor.connection, self.table)
-        except DatabaseError as error:
+            after = self._after(self.before)
+        except (DatabaseError, ValueError) as error:
             logger.error("Not undone in %s: %s", self.table.sql, error)
             return
-        for change in changes_to(now, self.before):
+        for change in changes_to(after, self.before):
+            if change.is_done(now):
+                continue
             try:
                 # This is Django's method, which never rebuilds a table.
                 BaseDatabaseSchemaEditor.execute(
@@ -87,6 +94,23 @@ class Undo:
                 run.notes.withdraw(partial(self._is_undone, now))
             except DatabaseError as error:
                 logger.error("Notes about %s are left: %s", self.table.sql, error)
+
+    def _after(self, definition: TableDefinition) -> TableDefinition:
+        """
+        Return the definition that the operation's own statements have given to a table
+        with this `definition`.
+
+        Raises ValueError if the definition contradicts the statements.
+        """
+        for statement in self.executed:
+            try:
+                alteration = Alteration.parse(statement)
+            except ValueError:
+                # The statement does not alter a table.
+                continue
+            if alteration.table == self.table:
+                definition = alteration.apply(definition)
+        return definition
 
     def _is_undone(self, now: TableDefinition, statement: str) -> bool:
         try:
