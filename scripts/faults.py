@@ -102,7 +102,7 @@ def rebuild(result: dict[str, Any]) -> str:
     ]
     for step in result["steps"]:
         sql, _, fault = step["step"].rpartition(": ")
-        sql = TAG.sub("", sql)
+        sql = " ".join(TAG.sub("", sql).split())
         rows.append(
             (f"`` {sql[:50]} ``", fault, step["runs"], len(step["by hand"]) or "")
         )
