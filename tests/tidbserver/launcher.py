@@ -821,12 +821,25 @@ def _run(environ: Mapping[str, str], command: list[str]) -> int:
     # A terminal sends Ctrl-C to the command as well. The command handles it, and
     # this process waits for the command.
     signal.signal(signal.SIGINT, lambda signum, frame: None)
-    with subprocess.Popen(command, env={**os.environ, **environ}) as process:
-        try:
-            status = process.wait()
-        except SystemExit:
+    # main()'s handler of SIGTERM raises SystemExit. Raised inside of Popen(), it would
+    # leave the command running, so SIGTERM is forwarded instead.
+    started: list[subprocess.Popen[bytes]] = []
+    received: list[int] = []
+
+    def forward(signum: int, frame: object) -> None:
+        received.append(signum)
+        for process in started:
             process.terminate()
-            raise
+
+    before = signal.signal(signal.SIGTERM, forward)
+    with subprocess.Popen(command, env={**os.environ, **environ}) as process:
+        started.append(process)
+        if received:
+            process.terminate()
+        status = process.wait()
+    signal.signal(signal.SIGTERM, before)
+    if received:
+        return 128 + signal.SIGTERM
     return status if status >= 0 else 128 - status
 
 
