@@ -334,7 +334,6 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         return [self._create_check_sql(model, name, check)]
 
     def remove_field(self, model: type[Model], field: Field) -> None:
-        self.wait_for_jobs(TableName.of(model._meta.db_table))
         drops_indexes = KNOWN_ISSUES["drop-indexed-column"].affects(
             self.connection.tidb_version
         )
@@ -563,24 +562,26 @@ class DatabaseSchemaEditor(SendingSchemaEditor):
         **kwargs: Any,
     ) -> list[str]:
         name_of = self.connection.introspection.identifier_converter
-        if foreign_key and column_names:
+        columns = list(map(name_of, column_names or ()))
+        excluded = set(map(name_of, exclude or ()))
+        if foreign_key and columns:
             self._begin_undos()
-            names = self._foreign_keys(model, list(map(name_of, column_names)))
+            names = self._foreign_keys(model, columns)
         else:
             names = super()._constraint_names(
                 model,
                 column_names,
                 foreign_key=foreign_key,
-                exclude=set(map(name_of, exclude or ())),
+                exclude=excluded,
                 **kwargs,
             )
-        if not names and column_names:
+        if not names and columns:
             names = [
                 key.name
                 for key in self.interrupted_drops(TableName.of(model._meta.db_table))
-                if all_same(key.columns, list(map(name_of, column_names)))
+                if all_same(key.columns, columns)
                 and _is_meant(key, foreign_key=foreign_key, **kwargs)
-                and key.name not in set(map(name_of, exclude or ()))
+                and key.name not in excluded
             ]
         return list(map(escaped, names))
 
