@@ -197,8 +197,11 @@ def test_killed(app, user, tidb, holder):
     assert has_index(app, tidb)
 
 
-def test_job_of_a_migration_of_another_app(app, user, tidb, holder):
-    sql = "/* django-tidb migrate other.0001_x */ CREATE INDEX x ON app_book (title)"
+def migrate_during(sql, kind, app, user, tidb, holder):
+    """
+    Send a DDL statement, which waits for the transaction of `holder` as a job of this
+    kind. Run ``migrate``, which has to wait for the job.
+    """
 
     def other_migrate():
         with connect(app, user) as connection:
@@ -206,46 +209,36 @@ def test_job_of_a_migration_of_another_app(app, user, tidb, holder):
 
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(other_migrate)
-        wait_for_job(app, tidb)
-        with migrating(app, user) as migrate:
-            migrate.read_until("Waiting for DDL jobs of an earlier migrate")
-            migrate.read_until("    DDL job")
+        try:
+            wait_for_job(app, tidb, kind)
+            with migrating(app, user) as migrate:
+                migrate.read_until("Waiting for DDL jobs of an earlier migrate")
+                migrate.read_until("    DDL job")
+                holder.rollback()
+                migrate.end()
+        finally:
+            # The job would wait for good.
             holder.rollback()
-            migrate.end()
         other.result()
+
+
+def test_job_of_a_migration_of_another_app(app, user, tidb, holder):
+    sql = "/* django-tidb migrate other.0001_x */ CREATE INDEX x ON app_book (title)"
+    migrate_during(sql, "add index", app, user, tidb, holder)
     assert has_index(app, tidb)
 
 
 def test_job_that_drops_the_old_table_of_a_rebuild(app, user, tidb):
     app.manage("migrate", **user)
-    field = "    sold = models.IntegerField(default=1)\n"
+    field = "    sold = models.IntegerField(default=1, unique=True)\n"
     app.write("app/models.py", MODELS + field + INDEX)
-    app.write(
-        "app/migrations/0003_sold.py",
-        "from django.db import migrations, models\n"
-        "class Migration(migrations.Migration):\n"
-        "    dependencies = [('app', '0002_index')]\n"
-        "    operations = [migrations.AddField('Book', 'sold',\n"
-        "                  models.IntegerField(default=1, unique=True))]\n",
-    )
+    app.manage("makemigrations", "app", "-n", "sold", **user)
     old = "app_book__rebuild_old"
     tidb.execute(f"CREATE TABLE {app.name}.{old} LIKE {app.name}.app_book")
     sql = f"/* django-tidb migrate app.0003_sold */ DROP TABLE `{old}`"
-
-    def other_migrate():
-        with connect(app, user) as connection:
-            connection.cursor().execute(sql)
-
-    with ThreadPoolExecutor(1) as pool, connect(app, user) as holder:
+    with connect(app, user) as holder:
         holder.cursor().execute(f"SELECT * FROM {old}")
-        other = pool.submit(other_migrate)
-        wait_for_job(app, tidb, "drop table")
-        with migrating(app, user) as migrate:
-            migrate.read_until("Waiting for DDL jobs of an earlier migrate")
-            migrate.read_until("    DDL job")
-            holder.rollback()
-            migrate.end()
-        other.result()
+        migrate_during(sql, "drop table", app, user, tidb, holder)
     tidb.execute(f"SHOW TABLES FROM {app.name} LIKE '%%rebuild%%'")
     assert tidb.fetchall() == ()
     tidb.execute(f"SHOW COLUMNS FROM {app.name}.app_book LIKE 'sold'")
