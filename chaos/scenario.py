@@ -11,12 +11,8 @@ from typing import Any
 
 import django
 
-from django_tidb.driver import ensure_driver
+from tests.faults import connect
 from tests.tidbserver.cluster import ClusterServer
-
-ensure_driver()
-
-import MySQLdb  # noqa: E402
 
 
 class Log:
@@ -36,16 +32,7 @@ class Log:
 def execute(server: ClusterServer, *statements: str) -> tuple[tuple[Any, ...], ...]:
     """Execute statements on one server with the driver; return the last one's rows."""
     with (
-        closing(
-            MySQLdb.connect(
-                host="127.0.0.1",
-                port=server.port,
-                user="root",
-                password="",
-                charset="utf8mb4",
-                autocommit=True,
-            )
-        ) as connection,
+        closing(connect(server.port)) as connection,
         connection.cursor() as cursor,
     ):
         for statement in statements:

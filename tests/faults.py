@@ -18,7 +18,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from django_tidb.driver import ensure_driver
 from django_tidb.error_numbers import ErrorNumber
+
+ensure_driver()
+
+import MySQLdb  # noqa: E402
 
 #: The longest time to wait, in seconds, for a state that another process brings about.
 PATIENCE = 300.0
@@ -364,6 +369,18 @@ class _Pair(threading.Thread):
 # -- Deadlocks
 
 
+def connect(port: int) -> Any:
+    """Connect to a server of this machine with the driver, in autocommit mode."""
+    return MySQLdb.connect(
+        host="127.0.0.1",
+        port=port,
+        user="root",
+        password="",
+        charset="utf8mb4",
+        autocommit=True,
+    )
+
+
 @contextmanager
 def raw_connection(connection: Any) -> Iterator[Any]:
     """
@@ -375,6 +392,21 @@ def raw_connection(connection: Any) -> Iterator[Any]:
         yield raw
     finally:
         raw.close()
+
+
+@contextmanager
+def through_proxy(connection: Any) -> Iterator[Proxy]:
+    """Let a connection of Django go through a proxy in this block; yield the proxy."""
+    settings = connection.settings_dict
+    before = settings["HOST"], settings["PORT"]
+    with Proxy(before[0], int(before[1])) as proxy:
+        connection.close()
+        settings.update(HOST=proxy.host, PORT=str(proxy.port))
+        try:
+            yield proxy
+        finally:
+            connection.close()
+            settings["HOST"], settings["PORT"] = before
 
 
 def is_waiting_for_lock(cursor: Any, connection_id: int) -> bool:

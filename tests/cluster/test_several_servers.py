@@ -7,20 +7,12 @@ from contextlib import ExitStack, closing
 import MySQLdb
 import pytest
 
+from tests import faults
 from tests.tidbserver.test_launcher import wait_until
 
 
 def connect(server):
-    return closing(
-        MySQLdb.connect(
-            host="127.0.0.1",
-            port=server.port,
-            user="root",
-            password="",
-            charset="utf8mb4",
-            autocommit=True,
-        )
-    )
+    return closing(faults.connect(server.port))
 
 
 class Session:

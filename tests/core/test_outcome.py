@@ -33,9 +33,9 @@ from tests.faults import (
     PATIENCE,
     Direction,
     How,
-    Proxy,
     deadlock,
     raw_connection,
+    through_proxy,
     wait_for,
 )
 
@@ -71,14 +71,8 @@ def names(transactional_db):
 @pytest.fixture
 def proxy(transactional_db):
     """Let the connection go through a proxy; return the proxy."""
-    settings = connection.settings_dict
-    before = settings["HOST"], settings["PORT"]
-    with Proxy(before[0], int(before[1])) as proxy:
-        connection.close()
-        settings.update(HOST=proxy.host, PORT=str(proxy.port))
+    with through_proxy(connection) as proxy:
         yield proxy
-        connection.close()
-    settings["HOST"], settings["PORT"] = before
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from django.db.migrations.state import ProjectState
 from django.utils import timezone
 
 from django_tidb import notes
-from tests.faults import PATIENCE, Direction, Proxy, raw_connection, wait_for
+from tests.faults import PATIENCE, Direction, raw_connection, through_proxy, wait_for
 
 # The connection itself, and not the proxy for all threads.
 connection = connections["default"]
@@ -31,14 +31,8 @@ TAG = "/* django-tidb migrate resumed"
 @pytest.fixture
 def proxy(transactional_db):
     """A proxy, which the connection goes through."""
-    settings = connection.settings_dict
-    before = settings["HOST"], settings["PORT"]
-    with Proxy(before[0], int(before[1])) as proxy:
-        connection.close()
-        settings.update(HOST=proxy.host, PORT=str(proxy.port))
+    with through_proxy(connection) as proxy:
         yield proxy
-        connection.close()
-    settings["HOST"], settings["PORT"] = before
 
 
 def run(sql, params=None):

@@ -24,7 +24,7 @@ from django.test import TestCase
 
 import django_tidb.transaction
 from django_tidb.transaction import attempts, retry
-from tests.faults import Proxy, deadlock
+from tests.faults import deadlock, through_proxy
 
 from .models import Author, Shelf
 
@@ -804,17 +804,9 @@ def test_an_error_from_before_the_call(shelf, killed):
 @pytest.fixture
 def killed(transactional_db):
     """Return a function that closes Django's connection without telling Django."""
-    settings = connection.settings_dict
-    with (
-        Proxy(settings["HOST"], int(settings["PORT"])) as proxy,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setitem(settings, "HOST", proxy.host)
-        patch.setitem(settings, "PORT", str(proxy.port))
-        connection.close()
+    with through_proxy(connection) as proxy:
         connection.ensure_connection()
         yield proxy.cut_all
-        connection.close()
 
 
 def test_a_connection_that_is_lost_before_the_transaction(shelf, killed, logged):

@@ -14,6 +14,7 @@ from pathlib import Path
 import MySQLdb
 import pytest
 
+from tests.faults import connect
 from tests.tidbserver import cluster as cluster_module
 from tests.tidbserver.cluster import RELEASE, running_cluster
 from tests.tidbserver.launcher import LauncherError, free_port
@@ -27,17 +28,6 @@ from tests.tidbserver.test_launcher import (
 
 # The numbers of MySQL's errors for a lost connection.
 LOST_CONNECTION = (2006, 2013)
-
-
-def connect(port):
-    return MySQLdb.connect(
-        host="127.0.0.1",
-        port=port,
-        user="root",
-        password="",
-        charset="utf8mb4",
-        autocommit=True,
-    )
 
 
 def execute(server, *statements):
